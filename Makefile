@@ -1,0 +1,42 @@
+# One name per job, the same on a laptop and in CI. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help env book test lab clean lint lock
+
+# uv from PATH, else a private copy: works where pip refuses to install outside an environment (PEP 668).
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+export OMP_NUM_THREADS ?= 1
+
+help:  ## list the jobs
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
+
+.uv/bin/uv:
+	@python3 -m pip install --quiet --target .uv uv || { \
+	  echo "uv could not be fetched: python3 with pip and access to the Python package index are needed."; exit 1; }
+
+env: $(filter .uv/bin/uv,$(UV))  ## make the environment in .venv from the lock
+	@python=$$($(UV) python find 2>/dev/null || $(UV) python find '>=3.12' 2>/dev/null || \
+	  { $(UV) python install --quiet 2>/dev/null && $(UV) python find; }) || { \
+	  echo "No Python 3.12 or later was found and none could be downloaded: install Python 3.13 (python.org, pyenv or your package manager) and run make again."; exit 1; }; \
+	$(UV) sync --locked --quiet --python "$$python"
+
+book: env  ## run the notebooks and build the site into _build/html
+	@rm -rf _build/html _build/.doctrees
+	@.venv/bin/jupyter-book build . -W -n --keep-going
+	@echo "The book is built. First page: _build/html/book/index.html"
+
+test: env  ## pass the tests (they build the book first if it is not there)
+	.venv/bin/python -m pytest
+
+lab: env  ## open JupyterLab on the notebooks
+	.venv/bin/jupyter lab notebooks
+
+lint: env  ## check the style of code and notebooks
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+lock:  ## renew uv.lock and requirements.txt after a change in pyproject.toml
+	$(UV) lock
+	$(UV) export --locked --no-hashes --no-header --no-emit-project --quiet > requirements.txt
+
+clean:  ## delete what was built, keep the environment
+	rm -rf _build .pytest_cache .ruff_cache

@@ -1,0 +1,138 @@
+"""Show figures and tables with a caption and words for those who cannot see them.
+
+The same cell reads well in JupyterLab (as HTML) and in the book (as a numbered Sphinx figure or
+table; see :mod:`fieldguide.sphinx_ext`). Captions and alternative text are made by code, so they
+can carry the values that were computed.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import platform
+from base64 import b64encode
+from collections.abc import Mapping
+from importlib import metadata
+from io import BytesIO
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import display
+
+from fieldguide.style import use_style
+
+FIGURE_MIME = "application/vnd.fieldguide.figure+json"
+TABLE_MIME = "application/vnd.fieldguide.table+json"
+DPI = 200
+CSS_PIXELS_PER_INCH = 100
+
+
+def setup() -> None:
+    """Set the book's figure style and keep PyMC's progress messages off the page.
+
+    Warnings of the sampler are raised to errors of the build unless a page shows them on purpose;
+    what PyMC merely reports (which sampler, how long) is not a result and is left out.
+    """
+    use_style()
+    logging.getLogger("pymc").setLevel(logging.ERROR)
+
+
+def show_figure(figure, name: str, caption: str, alt: str) -> None:
+    """Display a figure with caption and alternative text, and close it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure, matplotlib.axes.Axes, seaborn grid or ArviZ PlotCollection
+        What to show.
+    name : str
+        Label for cross references, unique in the book, such as ``"fig-rank-centered"``.
+    caption : str
+        One or two sentences: what is drawn and what to see in it.
+    alt : str
+        What the picture says to someone who cannot see it, with the values that matter.
+
+    Raises
+    ------
+    ValueError
+        If the caption or the alternative text is missing.
+    """
+    if len(alt) < 15 or not caption:
+        raise ValueError(
+            f"figure {name!r} needs a caption and an alternative text of 15 characters"
+        )
+    figure = _matplotlib_figure(figure)
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=DPI, bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+    png = b64encode(buffer.getvalue()).decode()
+    width = round(int.from_bytes(buffer.getvalue()[16:20], "big") * CSS_PIXELS_PER_INCH / DPI)
+    page = (
+        f'<figure><img src="data:image/png;base64,{png}" alt="{html.escape(alt)}" '
+        f'style="max-width:100%;width:{width}px"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    )
+    content = {"png": png, "alt": alt, "caption": caption, "name": name, "width": width}
+    display({FIGURE_MIME: content, "text/html": page}, raw=True)
+
+
+def show_table(
+    table: pd.DataFrame,
+    name: str,
+    caption: str,
+    formats: Mapping[str, str] | str = "{}",
+    index: bool = True,
+) -> None:
+    """Display a data frame as a captioned table with the digits that mean something.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What to show; column names and index are shown as they are.
+    name, caption : str
+        As for :func:`show_figure`.
+    formats : mapping of column to format string, or one format string
+        For instance ``{"mean": "{:.2f}"}``; columns not named are shown as they are. A missing
+        value is shown as a dash.
+    index : bool
+        Whether the index is the first column.
+    """
+    if not caption:
+        raise ValueError(f"table {name!r} needs a caption")
+    if isinstance(formats, str):
+        formats = dict.fromkeys(table.columns, formats)
+    shown = pd.DataFrame(
+        {
+            column: [
+                "–" if pd.isna(value) else formats.get(column, "{}").format(value)
+                for value in table[column]
+            ]
+            for column in table.columns
+        },
+        index=table.index,
+    )
+    if index:
+        shown.insert(0, table.index.name or "", [str(label) for label in table.index])
+    shown = shown.replace(r"^-(?=\d)", "\N{MINUS SIGN}", regex=True)
+    page = shown.to_html(index=False, border=0, escape=True).replace(
+        "<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1
+    )
+    content = {
+        "caption": caption,
+        "name": name,
+        "columns": [str(column) for column in shown.columns],
+        "rows": shown.to_numpy().tolist(),
+    }
+    display({TABLE_MIME: content, "text/html": page}, raw=True)
+
+
+def _matplotlib_figure(figure):
+    """Return the Matplotlib figure behind what a plotting library gave back."""
+    if hasattr(figure, "viz"):  # ArviZ PlotCollection
+        return figure.viz["figure"].item()
+    return getattr(figure, "figure", figure)
+
+
+def versions() -> pd.DataFrame:
+    """Return the versions of Python and of the packages that computed a page."""
+    names = ["pymc", "arviz", "bambi", "nutpie", "numpy", "scipy", "pandas", "fieldguide"]
+    found = {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+    return pd.DataFrame({"version": found}).T

@@ -1,0 +1,159 @@
+"""What the book's build needs beyond Jupyter Book: parallel runs, figures with words, strict alt text.
+
+- Notebooks are executed in parallel before Sphinx reads them, into a cache whose name depends on
+  everything their results depend on (the package, the data, the lock), not only on their cells.
+- Figures and tables shown with :mod:`fieldguide.page` become numbered Sphinx figures and tables.
+- An image without alternative text fails the build.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from binascii import a2b_base64
+from pathlib import Path
+
+from docutils import nodes
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
+from myst_nb.sphinx_ import NbMetadataCollector
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+from fieldguide.page import FIGURE_MIME, TABLE_MIME
+
+logger = logging.getLogger(__name__)
+
+RESULTS_DEPEND_ON = ("src/**/*.py", "data/*", "uv.lock")
+SHORTEST_ALT = 15
+
+
+def digest_of_inputs(root: Path) -> str:
+    """Return a digest of all files that a notebook's results depend on besides its own cells."""
+    digest = hashlib.sha256()
+    for pattern in RESULTS_DEPEND_ON:
+        for path in sorted(p for p in root.glob(pattern) if p.is_file()):
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def execution_cache(root: Path) -> Path:
+    """Return the folder of the notebooks executed with the present package, data and lock."""
+    return root / "_build" / "executed" / digest_of_inputs(root)
+
+
+def run_notebooks(app: Sphinx, config) -> None:
+    """Execute every notebook that is not in the cache, in parallel, before Sphinx reads them.
+
+    A notebook that fails is not cached: MyST-NB runs it once more and reports the failing cell.
+    """
+    root = Path(app.srcdir)
+    folder = execution_cache(root)
+    config.nb_execution_cache_path = str(folder)
+    cache = get_cache(str(folder))
+    toc = (root / "_toc.yml").read_text(encoding="utf-8")
+    for path in sorted(root.glob("notebooks/*.ipynb")):
+        if path.stem in toc:
+            cache.add_nb_to_project(str(path))
+    pending = [record for record in cache.list_project_records() if _missing(cache, record.uri)]
+    if not pending:
+        return
+    logger.info("running %d notebook(s) in parallel, a minute or more ...", len(pending))
+    executor = load_executor("local-parallel", cache, logger=logger.logger)
+    result = executor.run_and_cache(
+        filter_pks=[record.pk for record in pending], timeout=config.nb_execution_timeout
+    )
+    for uri in result.succeeded:
+        logger.info("ran %s", Path(uri).name)
+    for uri in [*result.excepted, *result.errored]:
+        logger.info("%s failed and is run again to report where", Path(uri).name)
+
+
+def _missing(cache, uri: str) -> bool:
+    try:
+        cache.match_cache_file(uri)
+    except KeyError:
+        return True
+    return False
+
+
+class PageOutput:
+    """Turn figures and tables of :mod:`fieldguide.page` into numbered nodes with caption and alt."""
+
+    mime_priority_overrides = (("*", FIGURE_MIME, 1), ("*", TABLE_MIME, 1))
+
+    @staticmethod
+    def handle_mime(renderer, data, inline):
+        """Return the nodes for one output, or None where it is not one of ours."""
+        if inline or data.mime_type not in (FIGURE_MIME, TABLE_MIME):
+            return None
+        make = _figure_node if data.mime_type == FIGURE_MIME else _table_node
+        node = make(renderer, data.content)
+        node["names"].append(data.content["name"])
+        renderer.renderer.document.note_explicit_target(node)
+        return [node]
+
+
+def _figure_node(renderer, content: dict) -> nodes.figure:
+    png = a2b_base64(content["png"])
+    name = f"{hashlib.sha256(png).hexdigest()}.png"
+    uri = renderer.write_file([name], png, overwrite=False, exists_ok=True)
+    image = nodes.image(uri=uri, alt=content["alt"], width=f"{content['width']}px")
+    return nodes.figure("", image, nodes.caption(text=content["caption"]))
+
+
+def _table_node(renderer, content: dict) -> nodes.table:
+    columns, rows = content["columns"], content["rows"]
+    group = nodes.tgroup(cols=len(columns))
+    group += [nodes.colspec(colwidth=1) for _ in columns]
+    group += nodes.thead("", _row(columns))
+    group += nodes.tbody("", *(_row(row) for row in rows))
+    return nodes.table("", nodes.title(text=content["caption"]), group)
+
+
+def _row(cells: list[str]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph(text=cell)) for cell in cells))
+
+
+def check_alternative_text(app: Sphinx, doctree: nodes.document) -> None:
+    """Warn (an error under ``-W``) about each image that a listener would not understand."""
+    for image in doctree.findall(nodes.image):
+        alt = image.get("alt", "")
+        if len(alt) < SHORTEST_ALT or alt.endswith((".png", ".svg", ".jpg")):
+            logger.warning(
+                "image without alternative text (at least %d characters that say what it shows): "
+                "show figures with fieldguide.page.show_figure",
+                SHORTEST_ALT,
+                location=(app.env.docname, image.line),
+                type="fieldguide",
+                subtype="alt",
+            )
+
+
+def say_running_time(app: Sphinx, doctree: nodes.document) -> None:
+    """Write under a chapter's title how long its notebook took to run when the page was built."""
+    executed = NbMetadataCollector.get_exec_data(app.env, app.env.docname)
+    title = doctree.next_node(nodes.title)
+    if not executed or executed.get("runtime") is None or title is None:
+        return
+    seconds = executed["runtime"]
+    text = f"Ran in {seconds:.0f} seconds when this page was built."
+    title.parent.insert(1, nodes.paragraph(text=text, classes=["running-time"]))
+
+
+def drop_thebe(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    """Remove the scripts of thebe, which Jupyter Book adds and which load from another host."""
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in str(getattr(script, "filename", script) or "")
+    ]
+
+
+def setup(app: Sphinx) -> dict:
+    """Register the parts above with Sphinx."""
+    app.connect("config-inited", run_notebooks)
+    app.connect("doctree-read", check_alternative_text)
+    app.connect("doctree-read", say_running_time)
+    app.connect("html-page-context", drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
