@@ -89,6 +89,7 @@ class PageOutput:
             return None
         make = _figure_node if data.mime_type == FIGURE_MIME else _table_node
         node = make(renderer, data.content)
+        node["classes"].append("fieldguide")
         node["names"].append(data.content["name"])
         renderer.renderer.document.note_explicit_target(node)
         return [node]

@@ -1,0 +1,162 @@
+"""Plots that more than one chapter draws: a fit against its exact answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fieldguide.reference import ExactPosterior
+from fieldguide.style import COLORS
+
+LABELS = {
+    "alpha_bar": "mean of districts, ᾱ (logit)",
+    "sigma": "spread of districts, σ (logit)",
+    "alpha": "effect of district {district}, α (logit)",
+}
+CONTOUR_SHARES = (0.95, 0.8, 0.5, 0.2)
+"""Shares of exact probability inside the contours of a funnel plot, outermost first."""
+
+
+def plot_marginals(
+    draws: xr.DataTree,
+    exact: ExactPosterior,
+    color: str,
+    variables: Sequence[tuple[str, dict]] = (
+        ("alpha_bar", {}),
+        ("sigma", {}),
+        ("alpha", {"district": 3}),
+    ),
+) -> Figure:
+    """Draw histograms of the draws with the exact density over them, one panel per variable.
+
+    Parameters
+    ----------
+    draws : DataTree
+        With a ``posterior`` group.
+    exact : ExactPosterior
+        The exact answer for the same model.
+    color : str
+        Colour of the draws.
+    variables : sequence of (name, selection)
+        What to draw, such as ``("alpha", {"district": 3})``.
+    """
+    width = 6.4
+    fig, axs = plt.subplots(1, len(variables), figsize=(width, 2.5), squeeze=False)
+    for ax, (name, where) in zip(axs[0], variables, strict=True):
+        values = draws["posterior"][name].sel(where).to_numpy().ravel()
+        low, high = np.quantile(values, [0.001, 0.995])
+        low = 0 if name == "sigma" else low
+        x = np.linspace(low, high, 301)
+        ax.hist(values, bins=60, range=(low, high), density=True, color=color, alpha=0.45)
+        # The density of sigma may have no finite value at zero itself.
+        ax.plot(x[1:], exact.pdf(name, x[1:], **where), color=COLORS["exact"])
+        ax.set(xlabel=LABELS[name].format(**where).replace(", ", ",\n"), yticks=[], xlim=(low, high))
+        ax.spines["left"].set_visible(False)
+    return fig
+
+
+def plot_funnel(
+    ax: Axes,
+    draws: xr.DataTree,
+    exact: ExactPosterior,
+    color: str,
+    district: int = 3,
+    alpha_range: tuple[float, float] = (-4, 7),
+    sigma_range: tuple[float, float] = (0.01, 10),
+) -> None:
+    """Draw a district's effect against sigma: exact contours, draws, divergent draws as crosses.
+
+    Contours hold 95, 80, 50 and 20% of the exact probability in the plane of the effect and
+    log sigma.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw. Its vertical axis becomes sigma on a log scale.
+    draws : DataTree
+        With ``posterior`` (``alpha``, ``sigma``) and ``sample_stats`` (``diverging``).
+    exact : ExactPosterior
+        The exact answer for the same model.
+    color : str
+        Colour of the draws.
+    district : int
+        Which district's effect to draw.
+    alpha_range, sigma_range : tuple of float
+        Limits of the axes, in logits.
+    """
+    alpha = draws["posterior"]["alpha"].sel(district=district).to_numpy().ravel()
+    sigma = draws["posterior"]["sigma"].to_numpy().ravel()
+    divergent = draws["sample_stats"]["diverging"].to_numpy().ravel().astype(bool)
+    ax.plot(alpha[~divergent], sigma[~divergent], ".", color=color, ms=2.5, alpha=0.25, mew=0)
+    plot_exact_contours(ax, exact, district, alpha_range, sigma_range)
+    ax.plot(alpha[divergent], sigma[divergent], "x", color=COLORS["divergent"], ms=5, mew=1)
+
+
+def plot_exact_contours(
+    ax: Axes,
+    exact: ExactPosterior,
+    district: int = 3,
+    alpha_range: tuple[float, float] = (-4, 7),
+    sigma_range: tuple[float, float] = (0.01, 10),
+    color: str = COLORS["exact"],
+) -> None:
+    """Draw the exact joint density of a district's effect and log sigma as four contours."""
+    x = np.linspace(*alpha_range, 141)
+    log_sigma = np.linspace(*np.log(sigma_range), 121)
+    density = exact.joint_density(district=district, alpha=x, log_sigma=log_sigma)
+    density = np.asarray(density.transpose("alpha", "log_sigma"))
+    ordered = np.sort(density.ravel())[::-1]
+    held = np.cumsum(ordered) * (x[1] - x[0]) * (log_sigma[1] - log_sigma[0])
+    levels = [ordered[min(np.searchsorted(held, share), ordered.size - 1)] for share in CONTOUR_SHARES]
+    ax.contour(
+        x, np.exp(log_sigma), density.T, levels=levels, colors=color, linewidths=0.9
+    )
+    ax.set(xlim=alpha_range, ylim=sigma_range, yscale="log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel(f"effect of district {district} (logit)")
+    ax.set_ylabel("σ (logit, log scale)")
+
+
+def plot_attempts(fits: dict[str, tuple[xr.DataTree, ExactPosterior, str]]) -> tuple[Figure, str]:
+    """Draw the book's key figure: one funnel per attempt, each over its own exact answer.
+
+    Parameters
+    ----------
+    fits : dict
+        For each attempt's title its draws, its exact answer and its form, a key of
+        :data:`fieldguide.style.COLORS`. The first attempt's exact answer is repeated in grey
+        where another has a different one.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    alt : str
+        What the figure says, with its values.
+    """
+    low, high = 0.005, 10.0
+    fig, axs = plt.subplots(2, 2, figsize=(6.4, 6.6), sharex=True, sharey=True)
+    first = next(iter(fits.values()))[1]
+    described = []
+    for ax, (title, (draws, exact, form)) in zip(axs.flat, fits.items(), strict=True):
+        if exact.log_marginal_likelihood != first.log_marginal_likelihood:
+            plot_exact_contours(ax, first, sigma_range=(low, high), color="0.75")
+        plot_funnel(ax, draws, exact, COLORS[form], sigma_range=(low, high))
+        divergences = int(draws["sample_stats"]["diverging"].sum())
+        floor = float(draws["posterior"]["sigma"].min())
+        missed = float(exact.cdf("sigma", floor))
+        ax.axhspan(low, floor, color=COLORS["centered"], alpha=0.12, lw=0)
+        note = f"never reached: {missed:.1%}" if missed > 5e-4 else "reached all the way down"
+        ax.text(6.8, low * 1.25, note, ha="right", fontsize=9.5)
+        ax.set_title(f"{title}\n{divergences} divergences", fontsize=10)
+        ax.label_outer()
+        mean = float(exact.mean["alpha"].sel(district=3))
+        described.append(
+            f"{title.replace(chr(10), ', ')}: {divergences} divergences, {missed:.2%} of the exact probability lies below the "
+            f"smallest sigma drawn ({floor:.3f}), exact mean of district 3 {mean:+.2f}"
+        )
+    return fig, "District 3's effect against sigma in four attempts. " + "; ".join(described) + "."
