@@ -34,9 +34,9 @@ lint: env  ## check the style of code and notebooks
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-lock:  ## renew uv.lock and requirements.txt after a change in pyproject.toml
+lock: $(filter .uv/bin/uv,$(UV))  ## renew uv.lock and requirements.txt after a change in pyproject.toml
 	$(UV) lock
-	$(UV) export --locked --no-hashes --no-header --no-emit-project --no-dev --quiet > requirements.txt
+	$(UV) export --locked --no-hashes --no-header --no-emit-project --no-dev --no-annotate --quiet > requirements.txt
 
 clean:  ## delete what was built, keep the environment
 	rm -rf _build .pytest_cache .ruff_cache

@@ -18,6 +18,7 @@ from jupyter_cache.executors import load_executor
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
 from sphinx.util import logging
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 from fieldguide.page import FIGURE_MIME, TABLE_MIME
 
@@ -42,6 +43,11 @@ def execution_cache(root: Path) -> Path:
     return root / "_build" / "executed" / digest_of_inputs(root)
 
 
+def pages_of_toc(root: Path) -> list[str]:
+    """Return the pages of the table of contents, in reading order, without suffix."""
+    return [str(page) for page in parse_toc_yaml(root / "_toc.yml")]
+
+
 def run_notebooks(app: Sphinx, config) -> None:
     """Execute every notebook that is not in the cache, in parallel, before Sphinx reads them.
 
@@ -51,10 +57,9 @@ def run_notebooks(app: Sphinx, config) -> None:
     folder = execution_cache(root)
     config.nb_execution_cache_path = str(folder)
     cache = get_cache(str(folder))
-    toc = (root / "_toc.yml").read_text(encoding="utf-8")
-    for path in sorted(root.glob("notebooks/*.ipynb")):
-        if path.stem in toc:
-            cache.add_nb_to_project(str(path))
+    notebooks = [root / f"{page}.ipynb" for page in pages_of_toc(root)]
+    for path in filter(Path.is_file, notebooks):
+        cache.add_nb_to_project(str(path))
     pending = [record for record in cache.list_project_records() if _missing(cache, record.uri)]
     if not pending:
         return

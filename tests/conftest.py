@@ -1,0 +1,41 @@
+"""What several test files share: the built book and its executed notebooks, each made once."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_cache import get_cache
+
+from fieldguide.sphinx_ext import execution_cache
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def build(root: Path) -> subprocess.CompletedProcess:
+    """Build the book in a folder as the Makefile does: from scratch, but for the executed notebooks."""
+    for old in ("html", ".doctrees"):
+        shutil.rmtree(root / "_build" / old, ignore_errors=True)
+    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", ".", "-W", "-n", "--keep-going"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """Return the folder of the built pages."""
+    result = build(ROOT)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    return ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def executed(site) -> dict[str, nbformat.NotebookNode]:
+    """Return the notebooks with the outputs that the build gave them, by name."""
+    cache = get_cache(str(execution_cache(ROOT)))
+    return {
+        path.stem: cache.get_cache_bundle(cache.match_cache_file(str(path)).pk).nb
+        for path in NOTEBOOKS
+    }

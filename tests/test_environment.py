@@ -1,0 +1,57 @@
+"""One set of versions, and three doors to it."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from conftest import ROOT
+
+
+def test_requirements_are_the_lock():
+    """Every package and version that the lock pins for running the book, and no other."""
+    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+    locked = {package["name"]: package.get("version") for package in lock["package"]}
+    pinned = dict(
+        re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.txt").read_text(), flags=re.M)
+    )
+    assert len(pinned) > 100
+    assert {name: locked.get(name) for name in pinned} == pinned
+    project = next(p for p in lock["package"] if p["name"] == "fieldguide")
+    needed, found = [d["name"] for d in project["dependencies"]], set()
+    while needed:
+        name = needed.pop()
+        if name not in found:
+            found.add(name)
+            entry = next(p for p in lock["package"] if p["name"] == name)
+            needed += [d["name"] for d in entry.get("dependencies", [])]
+    assert found == set(pinned)
+
+
+def test_requirements_are_a_fresh_export():
+    uv = shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".uv" / "bin"))
+    if uv is None:
+        pytest.skip("uv is neither on PATH nor in .uv; the lock itself is compared above")
+    export = subprocess.run(
+        [uv, "export", "--locked", "--no-hashes", "--no-header", "--no-emit-project", "--no-dev",
+         "--no-annotate", "--offline", "--quiet"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )
+    assert export.stdout == (ROOT / "requirements.txt").read_text(encoding="utf-8")
+
+
+def test_environment_for_conda_uses_the_same_versions():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python = (ROOT / ".python-version").read_text(encoding="utf-8").strip()
+    assert f"python={python}" in environment["dependencies"]
+    (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    assert "-r requirements.txt" in pip
+
+
+def test_lock_names_only_public_sources():
+    lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    assert set(re.findall(r'registry = "([^"]+)"', lock)) == {"https://pypi.org/simple"}
+    assert "file://" not in lock

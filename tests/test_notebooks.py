@@ -1,0 +1,195 @@
+"""The chapters: what is committed, and what running them gave."""
+
+import ast
+
+import nbformat
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import expit
+
+from conftest import NOTEBOOKS
+from fieldguide.claims import CLAIMS_MIME
+from fieldguide.page import FIGURE_MIME, TABLE_MIME
+
+chapters = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def outputs_of(notebook):
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            yield cell, output
+
+
+def shown(notebook, mime):
+    return [o["data"][mime] for _, o in outputs_of(notebook) if mime in o.get("data", {})]
+
+
+@chapters
+def test_no_outputs_are_committed(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@chapters
+def test_cells_are_short_and_plain(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 30, cell.source
+        else:
+            # MyST roles and directives show raw in JupyterLab.
+            assert "```{" not in cell.source
+            assert ":::" not in cell.source
+            assert "{term}`" not in cell.source
+            assert "{cite" not in cell.source
+
+
+@chapters
+def test_chapter_has_its_parts(path):
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert text.startswith("# ")
+    for part in ("**After this chapter**", "**Read first:**", "## Exercises",
+                 "## Checked when this page was built", "## Versions"):
+        assert part in text
+    assert text.count("<summary>Hint</summary>") >= 3
+    solutions = [c for c in cells if "hide-cell" in c.metadata.get("tags", [])]
+    assert len(solutions) >= 3
+    assert all("assert" in c.source for c in solutions)
+
+
+@chapters
+def test_notebook_ran_without_failure_or_unexpected_warning(path, executed):
+    for cell, output in outputs_of(executed[path.stem]):
+        assert output.output_type != "error", output
+        if output.output_type == "stream" and output.name == "stderr":
+            assert cell.metadata.get("mystnb", {}).get("output_stderr") == "show", output.text
+
+
+@chapters
+def test_every_claim_was_checked_and_shown(path, executed):
+    source = "\n".join(c.source for c in executed[path.stem].cells if c.cell_type == "code")
+    checks = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "claims.check"
+    ]
+    (claims,) = shown(executed[path.stem], CLAIMS_MIME)
+    assert len(claims) >= len(checks) >= 3
+
+
+@chapters
+def test_figures_and_tables_have_names_and_words(path, executed):
+    figures = shown(executed[path.stem], FIGURE_MIME)
+    assert figures
+    for figure in figures:
+        assert len(figure["alt"]) >= 40, figure["name"]
+        assert len(figure["caption"]) >= 20, figure["name"]
+    names = [item["name"] for item in figures + shown(executed[path.stem], TABLE_MIME)]
+    assert len(set(names)) == len(names)
+
+
+def test_names_are_unique_in_the_book(executed):
+    names = [
+        item["name"]
+        for notebook in executed.values()
+        for item in shown(notebook, FIGURE_MIME) + shown(notebook, TABLE_MIME)
+    ]
+    assert len(set(names)) == len(names)
+
+
+PUBLISHED_FIGURES = {
+    "trace plot of mfe": "fig-trace-fixed",
+    "rank plots of mfe": "fig-rank-fixed",
+    "trace plot of mme0": "fig-trace-centered",
+    "rank plot of mme0": "fig-rank-centered",
+    "bar chart: ESS per district, fixed against mixed": "fig-ess",
+    "pair plot with divergences marked": "fig-pairs-target",
+    "trace plot of sigma": "fig-trace-sigma-target",
+    "rank plot of sigma": "fig-rank-sigma-target",
+    "prior densities for alpha_bar and sigma": "fig-prior-densities",
+    "pair plot of mme4": "fig-pairs-non-centered",
+    "rank plot of sigma under mme4": "fig-rank-non-centered",
+    "table: alpha recovered row by row": "tab-recovered",
+    "three-panel forest plot on one scale": "fig-forest",
+}
+
+
+@pytest.mark.parametrize("published", PUBLISHED_FIGURES)
+def test_published_figure_has_its_counterpart(published, executed):
+    names = {
+        item["name"]
+        for notebook in executed.values()
+        for item in shown(notebook, FIGURE_MIME) + shown(notebook, TABLE_MIME)
+    }
+    assert PUBLISHED_FIGURES[published] in names
+
+
+# The published specifications, written without PyMC. Counts enter as one Bernoulli per woman.
+WOMEN, USERS = np.array([117, 20, 2]), np.array([30, 7, 2])
+
+
+def log_likelihood(alpha):
+    p = expit(alpha)
+    return (USERS * np.log(p) + (WOMEN - USERS) * np.log1p(-p)).sum()
+
+
+def fixed_effects(q):
+    return stats.norm.logpdf(q["alpha"], 0, 1.5).sum() + log_likelihood(q["alpha"])
+
+
+def centered(sigma_prior):
+    def log_density(q):
+        sigma = np.exp(q["sigma_log__"])
+        return (
+            stats.norm.logpdf(q["alpha_bar"], 0, 1.5)
+            + sigma_prior.logpdf(sigma)
+            + q["sigma_log__"]  # Jacobian of sigma = exp(log sigma)
+            + stats.norm.logpdf(q["alpha"], q["alpha_bar"], sigma).sum()
+            + log_likelihood(q["alpha"])
+        )
+
+    return log_density
+
+
+def non_centered(q):
+    sigma = np.exp(q["sigma_log__"])
+    return (
+        stats.norm.logpdf(q["alpha_bar"], 0, 1.5)
+        + stats.halfnorm.logpdf(sigma, scale=0.5)
+        + q["sigma_log__"]
+        + stats.norm.logpdf(q["z"]).sum()
+        + log_likelihood(q["alpha_bar"] + q["z"] * sigma)
+    )
+
+
+SPECIFICATIONS = {
+    "mfe, a row per woman": ("02_fixed_effects", "mfe", fixed_effects),
+    "mfe": ("02_fixed_effects", "mfe_counts", fixed_effects),
+    "mme0": ("03_centered", "centered_model", centered(stats.expon())),
+    "mme1 and mme2": ("04_target_accept", "centered_model", centered(stats.expon())),
+    "mme3": ("05_tighter_priors", "models['mme3']", centered(stats.halfnorm(scale=0.25))),
+    "mme3b": ("05_tighter_priors", "models['mme3b']", centered(stats.halfnorm(scale=0.1))),
+    "mme4": ("06_non_centered", "non_centered_model", non_centered),
+}
+
+
+@pytest.mark.parametrize("published", SPECIFICATIONS)
+def test_model_has_the_published_specification(published):
+    """Run the cells of the chapter that define models, and compare log densities."""
+    chapter, expression, formula = SPECIFICATIONS[published]
+    path = next(path for path in NOTEBOOKS if path.stem == chapter)
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    names: dict = {}
+    for cell in [cells[0], *(c for c in cells if "model" in c.metadata.get("tags", []))]:
+        exec(compile(cell.source, chapter, "exec"), names)
+    model = eval(expression, names)
+    log_density = model.compile_logp()
+    rng = np.random.default_rng(5)
+    differences = []
+    for _ in range(30):
+        point = {name: rng.normal(size=np.shape(v)) for name, v in model.initial_point().items()}
+        differences.append(log_density(point) - formula(point))
+    # Counts keep the binomial coefficient, rows do not have one: a constant is no difference.
+    assert np.ptp(differences) < 1e-9

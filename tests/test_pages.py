@@ -1,0 +1,152 @@
+"""The built pages: read as files, and opened in a real browser."""
+
+import functools
+import http.server
+import re
+import shutil
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+
+from conftest import ROOT
+from fieldguide.sphinx_ext import pages_of_toc
+
+PAGES = [f"{page}.html" for page in pages_of_toc(ROOT)]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason=f"no browser on PATH (looked for {', '.join(BROWSERS)})"
+)
+
+
+@functools.cache
+def soup_of(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_image_has_alternative_text(site, page):
+    for image in soup_of(site / page).select("article img"):
+        assert len(image.get("alt", "")) >= 15
+        assert not image["alt"].endswith((".png", ".svg"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_loads_nothing_from_another_host(site, page):
+    soup = soup_of(site / page)
+    loaded = [
+        tag[attribute]
+        for attribute in ("src", "href", "data")
+        for tag in soup.select(f"script[{attribute}], link[{attribute}], img[{attribute}], "
+                               f"iframe[{attribute}], object[{attribute}]")
+    ]
+    assert loaded
+    assert [url for url in loaded if urlsplit(url).netloc] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_internal_links_lead_somewhere(site, page):
+    for link in soup_of(site / page).select("article a[href]"):
+        target = urlsplit(urljoin(page, link["href"]))
+        if target.scheme or target.netloc:
+            continue
+        path = site / unquote(target.path)
+        assert path.is_file(), link["href"]
+        if target.fragment and path.suffix == ".html":
+            assert soup_of(path).find(id=unquote(target.fragment)), link["href"]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+def test_figures_and_tables_are_numbered(site, page):
+    soup = soup_of(site / page)
+    figures = soup.select("figure.fieldguide")
+    assert figures
+    for item in figures + soup.select("table.fieldguide"):
+        assert re.match(r"(Fig\.|Table) \d", item.select_one(".caption-number").text)
+
+
+@pytest.fixture(scope="session")
+def server(site):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+    handler.log_message = lambda *args: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    flags = [
+        "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    ]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=BROWSER, args=flags)
+        yield running
+        running.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["http", "file"])
+@pytest.mark.parametrize("page", PAGES)
+def test_page_opens_whole_and_quietly(site, server, browser, page, scheme):
+    base = server if scheme == "http" else site.as_uri() + "/"
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    trouble = []
+    tab.on("console", lambda m: trouble.append(m.text) if m.type == "error" else None)
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.on("requestfailed", lambda request: trouble.append(f"failed: {request.url}"))
+    tab.on(
+        "request",
+        lambda request: None
+        if request.url.startswith((base, "data:", "blob:"))
+        else trouble.append(f"foreign: {request.url}"),
+    )
+    tab.goto(base + page)
+    if tab.query_selector("article .math"):
+        tab.wait_for_selector("mjx-container mjx-math", state="attached")
+        assert not tab.query_selector("mjx-merror")
+    unloaded = tab.evaluate(
+        "async () => { const images = [...document.querySelectorAll('article img')];"
+        "images.forEach(i => i.loading = 'eager');"
+        "await Promise.allSettled(images.map(i => i.decode()));"
+        "return images.filter(i => i.naturalWidth === 0).map(i => i.src); }"
+    )
+    assert unloaded == []
+    tab.wait_for_load_state("networkidle")
+    assert trouble == []
+    tab.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("page", PAGES)
+def test_page_does_not_scroll_sideways_on_a_phone(server, browser, page):
+    tab = browser.new_page(viewport={"width": 390, "height": 844})
+    tab.goto(server + page)
+    tab.wait_for_load_state("networkidle")
+    for details in tab.query_selector_all("article details"):
+        details.evaluate("d => d.open = true")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.close()
+
+
+@needs_browser
+def test_dark_mode_keeps_text_readable(server, browser):
+    """Captions stand on the page's background, figures on white."""
+    tab = browser.new_page(color_scheme="dark")
+    tab.goto(server + next(page for page in PAGES if "01_data" in page))
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    luminance = (
+        "s => { const c = getComputedStyle(document.querySelector(s)).%s.match(/[\\d.]+/g).map(Number);"
+        "return c.length > 3 && c[3] === 0 ? 'clear' : (c[0] + c[1] + c[2]) / 3; }"
+    )
+    assert tab.evaluate(luminance % "backgroundColor", "figure.fieldguide") == "clear"
+    assert tab.evaluate(luminance % "color", "figure.fieldguide figcaption") > 120
+    assert tab.evaluate(luminance % "backgroundColor", "figure.fieldguide img") == 255
+    tab.close()
