@@ -11,7 +11,7 @@ import html
 import logging
 import platform
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from io import BytesIO
 
@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import display
 
+from fieldguide.scores import Score, scoreboard
 from fieldguide.style import use_style
 
 FIGURE_MIME = "application/vnd.fieldguide.figure+json"
@@ -129,6 +130,47 @@ def _matplotlib_figure(figure):
     if hasattr(figure, "viz"):  # ArviZ PlotCollection
         return figure.viz["figure"].item()
     return getattr(figure, "figure", figure)
+
+
+SCOREBOARD_DIGITS = {
+    "divergences": "{:.0f}",
+    "worst R-hat": "{:.3f}",
+    "min bulk ESS": "{:.0f}",
+    "min tail ESS": "{:.0f}",
+    "E-BFMI": "{:.2f}",
+    "gradient evaluations": "{:,.0f}",
+    "step size": "{:.2f}",
+    "seconds": "{:.2f}",
+    "ESS per 1000 gradients": "{:.1f}",
+    "worst error (MCSE)": "{:.1f}",
+    "missing at small sigma": "{:.0%}",
+    "never reached": "{:.2%}",
+}
+
+
+def show_scoreboard(scores: Iterable[Score], name: str, caption: str) -> None:
+    """Display the scoreboard of several attempts, a column for each.
+
+    Parameters
+    ----------
+    scores : iterable of fieldguide.scores.Score
+        The attempts so far.
+    name, caption : str
+        As for :func:`show_figure`.
+    """
+    table = scoreboard(scores)
+    shown = pd.DataFrame(
+        {
+            measure: [
+                None if pd.isna(value) else SCOREBOARD_DIGITS.get(measure, "{:+.2f}").format(value)
+                for value in table[measure]
+            ]
+            for measure in table.columns
+        },
+        index=table.index,
+    ).T.dropna(how="all")
+    shown.index.name = "measure"
+    show_table(shown, name, caption)
 
 
 def versions() -> pd.DataFrame:
