@@ -5,10 +5,11 @@ import ast
 import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from scipy import stats
 from scipy.special import expit
 
-from conftest import NOTEBOOKS
+from conftest import NOTEBOOKS, ROOT
 from fieldguide.claims import CLAIMS_MIME
 from fieldguide.page import FIGURE_MIME, TABLE_MIME
 
@@ -88,6 +89,12 @@ def test_figures_and_tables_have_names_and_words(path, executed):
         assert len(figure["caption"]) >= 20, figure["name"]
     names = [item["name"] for item in figures + shown(executed[path.stem], TABLE_MIME)]
     assert len(set(names)) == len(names)
+
+
+def test_notebook_runs_from_the_root_too():
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}, timeout=300).execute()
+    assert shown(notebook, CLAIMS_MIME)
 
 
 def test_names_are_unique_in_the_book(executed):

@@ -18,6 +18,7 @@ from jupyter_cache.executors import load_executor
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
 from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from fieldguide.page import FIGURE_MIME, TABLE_MIME
@@ -121,6 +122,31 @@ def _row(cells: list[str]) -> nodes.row:
     return nodes.row("", *(nodes.entry("", nodes.paragraph(text=cell)) for cell in cells))
 
 
+class FigureFrom(SphinxDirective):
+    """Repeat a figure of a notebook on another page: ``{figure-from} notebook figure-name``."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        """Return the figure, with the caption and the alternative text it has in the notebook."""
+        notebook, name = self.arguments
+        root = Path(self.env.srcdir)
+        folder = execution_cache(root)
+        cache = get_cache(str(folder))
+        self.env.note_dependency(str(root / notebook))
+        for cell in cache.get_cache_bundle(cache.match_cache_file(str(root / notebook)).pk).nb.cells:
+            for output in cell.get("outputs", []):
+                content = output.get("data", {}).get(FIGURE_MIME)
+                if content and content["name"] == name:
+                    picture = folder / f"{name}.png"
+                    picture.write_bytes(a2b_base64(content["png"]))
+                    uri = f"/{picture.relative_to(root).as_posix()}"
+                    image = nodes.image(uri=uri, alt=content["alt"], width=f"{content['width']}px")
+                    caption = nodes.caption(text=content["caption"])
+                    return [nodes.figure("", image, caption, classes=["fieldguide"])]
+        raise self.error(f"{notebook} shows no figure named {name}")
+
+
 def check_alternative_text(app: Sphinx, doctree: nodes.document) -> None:
     """Warn (an error under ``-W``) about each image that a listener would not understand."""
     for image in doctree.findall(nodes.image):
@@ -158,6 +184,7 @@ def drop_thebe(app: Sphinx, pagename, templatename, context, doctree) -> None:
 
 def setup(app: Sphinx) -> dict:
     """Register the parts above with Sphinx."""
+    app.add_directive("figure-from", FigureFrom)
     app.connect("config-inited", run_notebooks)
     app.connect("doctree-read", check_alternative_text)
     app.connect("doctree-read", say_running_time)

@@ -1,0 +1,293 @@
+r"""Put a fit beside its exact answer: what the sampler reports, and what it got wrong.
+
+A fit is scored by three kinds of figure. *Diagnostics* need no truth and come from ArviZ:
+divergent transitions, R-hat, bulk and tail ESS (Vehtari et al. 2021, Bayesian Analysis 16), E-BFMI
+(Betancourt 2016, arXiv:1604.00695). *Costs* are gradient evaluations and seconds. *Errors* need
+the exact posterior: the error of each posterior mean in posterior standard deviations (does it
+matter?) and in Monte Carlo standard errors (does the fit know?), and what is missing at small
+:math:`\sigma`, where the funnel's neck is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.optimize import brentq
+
+SMALL_SIGMA = 0.05
+"""Exact probability that counts as "small sigma": its lowest twentieth."""
+
+THRESHOLDS = {"rhat": 1.01, "ess": 400, "bfmi": 0.3}
+"""R-hat above, ESS below (both from Vehtari et al. 2021) and E-BFMI below (Betancourt 2016)."""
+
+
+@dataclass(frozen=True, repr=False)
+class Score:
+    """One fit beside its exact answer.
+
+    Attributes
+    ----------
+    label : str
+        Name of the attempt.
+    draws : int
+        Draws after tuning, all chains together.
+    divergences : int
+        Divergent transitions after tuning.
+    rhat, ess_bulk, ess_tail : float
+        The worst over all parameters that the exact answer has too.
+    bfmi : float
+        E-BFMI, the smallest over the chains.
+    gradients : int
+        Gradient evaluations (leapfrog steps) after tuning, all chains together.
+    tuning_gradients : float
+        The same during tuning; NaN unless the fit kept its warm-up statistics.
+    step_size : float
+        Mean over chains and draws, in units of the adapted metric.
+    seconds : float
+        As given to `score`, otherwise the sampler's own time; NaN if unknown.
+    missing_share : float
+        Share of the exact probability of the smallest 5% of sigma that the draws miss,
+        ``1 - fit probability / exact probability``: 0 is right, 1 is never there, negative is
+        too much. NaN for models without sigma.
+    unreached : float
+        Exact probability of sigma below the smallest one drawn. N independent draws from the
+        exact posterior leave 1 / (N + 1) on average. NaN for models without sigma.
+    errors : DataFrame
+        One row per scalar parameter (``sigma``, ``alpha[3]``, ...) with columns ``exact_mean``,
+        ``exact_sd``, ``mean``, ``sd``, ``mcse``, ``sd_error`` (error of the mean in exact
+        posterior standard deviations, signed) and ``mcse_error`` (the same in Monte Carlo
+        standard errors as the fit estimates them).
+    """
+
+    label: str
+    draws: int
+    divergences: int
+    rhat: float
+    ess_bulk: float
+    ess_tail: float
+    bfmi: float
+    gradients: int
+    tuning_gradients: float
+    step_size: float
+    seconds: float
+    missing_share: float
+    unreached: float
+    errors: pd.DataFrame
+
+    @property
+    def ess_per_1000_gradients(self) -> float:
+        """Smallest bulk ESS per thousand gradient evaluations after tuning."""
+        return 1000 * self.ess_bulk / self.gradients
+
+    @property
+    def warnings(self) -> dict[str, bool]:
+        """Which of the usual diagnostics raise a flag: divergences, R-hat, ESS, E-BFMI."""
+        return {
+            "divergences": self.divergences > 0,
+            "rhat": not self.rhat <= THRESHOLDS["rhat"],
+            "ess": not min(self.ess_bulk, self.ess_tail) >= THRESHOLDS["ess"],
+            "bfmi": not self.bfmi >= THRESHOLDS["bfmi"],
+        }
+
+    def to_series(self) -> pd.Series:
+        """All figures as one flat row, ``sd_error:alpha[3]`` and so on for each parameter."""
+        names = [name for name in self.__dataclass_fields__ if name != "errors"]
+        row = {name: getattr(self, name) for name in names}
+        row["ess_per_1000_gradients"] = self.ess_per_1000_gradients
+        for column in ("sd_error", "mcse_error"):
+            row |= {f"{column}:{name}": value for name, value in self.errors[column].items()}
+        return pd.Series(row, name=self.label, dtype=object)
+
+    def __repr__(self) -> str:
+        worst = self.errors["sd_error"].abs()
+        return (
+            f"<Score of {self.label!r}: {self.divergences} divergences, R-hat {self.rhat:.3f}, "
+            f"worst error {worst.max():.2f} posterior sd ({worst.idxmax()})>"
+        )
+
+
+def _flat(data: xr.Dataset) -> pd.Series:
+    """One value per scalar parameter, labelled like ``sigma`` and ``alpha[3]``."""
+    parts = {}
+    for name, variable in data.data_vars.items():
+        if not variable.dims:
+            parts[name] = float(variable)
+            continue
+        for key, value in variable.to_series().items():
+            key = key if isinstance(key, tuple) else (key,)
+            parts[f"{name}[{', '.join(map(str, key))}]"] = value
+    return pd.Series(parts, dtype=float)
+
+
+def _sampler_statistics(draws: xr.DataTree) -> dict[str, float]:
+    """Divergences, gradient evaluations, step size and E-BFMI of NUTS in PyMC or nutpie."""
+    if "sample_stats" not in draws.children:
+        raise ValueError("The fit has no sample_stats; score the DataTree that pm.sample returns.")
+    stats = draws["sample_stats"].to_dataset()
+    missing = {"diverging", "n_steps", "step_size", "energy"} - set(stats.data_vars)
+    if missing:
+        raise ValueError(f"sample_stats lacks {', '.join(sorted(missing))}; score a NUTS fit.")
+    warmup = draws.children.get("warmup_sample_stats")
+    return {
+        "divergences": int(stats["diverging"].sum()),
+        "gradients": int(stats["n_steps"].sum()),
+        "tuning_gradients": np.nan if warmup is None else float(warmup["n_steps"].sum()),
+        "step_size": float(stats["step_size"].mean()),
+        "bfmi": float(az.bfmi(draws)["energy"].min()),
+    }
+
+
+def _matching(posterior: xr.Dataset, exact, var_names: Iterable[str] | None) -> xr.Dataset:
+    """The draws of the parameters that the exact answer has, with districts in its order."""
+    wanted = list(exact.mean.data_vars) if var_names is None else list(var_names)
+    if var_names is None:
+        wanted = [name for name in wanted if name not in ("p", "p_bar") and name in posterior]
+    unknown = [name for name in wanted if name not in posterior or name not in exact.mean]
+    if unknown or not wanted:
+        raise ValueError(
+            f"The fit and the exact answer do not share {', '.join(unknown) or 'any parameter'}; "
+            f"the exact answer has {', '.join(exact.mean.data_vars)}."
+        )
+    chosen = posterior[wanted]
+    for dim, size in exact.mean[wanted].sizes.items():
+        labels = exact.mean[dim].values if dim in exact.mean.coords else None
+        if dim not in chosen.sizes or chosen.sizes[dim] != size:
+            raise ValueError(f"The fit and the exact answer differ in the size of {dim!r}.")
+        if labels is not None and dim in chosen.coords:
+            if set(labels) != set(chosen[dim].values):
+                raise ValueError(f"Give the model and the exact answer the same {dim} labels.")
+            chosen = chosen.sel({dim: labels})
+    return chosen
+
+
+def score(
+    draws: xr.DataTree,
+    exact,
+    *,
+    label: str,
+    seconds: float | None = None,
+    var_names: Iterable[str] | None = None,
+) -> Score:
+    """Put a fit beside its exact answer.
+
+    Parameters
+    ----------
+    draws : DataTree
+        What ``pm.sample`` or ``nutpie.sample`` returned, from NUTS.
+    exact : ExactPosterior
+        From `fieldguide.reference`: ``exact.mean`` and ``exact.sd`` are Datasets whose variables
+        are named as in the fit; ``exact.cdf("sigma", x)`` is needed if there is a ``sigma``.
+    label : str
+        Name of the attempt.
+    seconds : float, optional
+        Wall time of the fit; by default the sampler's own ``sampling_time`` if it says.
+    var_names : iterable of str, optional
+        Parameters to judge; by default all that both have, except the probabilities ``p`` and
+        ``p_bar``, which are the same effects on another scale.
+
+    Returns
+    -------
+    Score
+
+    Raises
+    ------
+    ValueError
+        If the fit and the exact answer do not belong together, or the fit does not carry the
+        statistics of NUTS.
+    """
+    statistics = _sampler_statistics(draws)
+    posterior = _matching(draws["posterior"].to_dataset(), exact, var_names)
+    names = list(posterior.data_vars)
+    sample = ("chain", "draw")
+    errors = pd.DataFrame(
+        {
+            "exact_mean": _flat(exact.mean[names]),
+            "exact_sd": _flat(exact.sd[names]),
+            "mean": _flat(posterior.mean(sample)),
+            "sd": _flat(posterior.std(sample, ddof=1)),
+            "mcse": _flat(az.mcse(posterior)),
+        }
+    ).rename_axis("parameter")
+    error = errors["mean"] - errors["exact_mean"]
+    errors["sd_error"] = error / errors["exact_sd"]
+    errors["mcse_error"] = error / errors["mcse"]
+    missing_share = unreached = np.nan
+    if "sigma" in names:
+        log_sigma = np.log(posterior["sigma"].values)
+
+        def share(x):
+            return float(exact.cdf("sigma", np.exp(x)))
+
+        ends = log_sigma.min() - 20, log_sigma.max() + 20
+        small = brentq(lambda x: share(x) - SMALL_SIGMA, *ends, xtol=1e-6)
+        missing_share = 1 - float((log_sigma < small).mean()) / SMALL_SIGMA
+        unreached = share(log_sigma.min())
+    if seconds is None:
+        attributes = draws["sample_stats"].attrs | draws["posterior"].attrs
+        seconds = attributes.get("sampling_time", np.nan)
+    return Score(
+        label=label,
+        draws=posterior.sizes["chain"] * posterior.sizes["draw"],
+        rhat=float(_flat(az.rhat(posterior)).max(skipna=False)),
+        ess_bulk=float(_flat(az.ess(posterior)).min(skipna=False)),
+        ess_tail=float(_flat(az.ess(posterior, method="tail")).min(skipna=False)),
+        seconds=float(seconds),
+        missing_share=missing_share,
+        unreached=unreached,
+        errors=errors,
+        **statistics,
+    )
+
+
+def scoreboard(scores: Iterable[Score], *, parameters: Iterable[str] | None = None) -> pd.DataFrame:
+    """Show scores side by side, one row per attempt, in the order given.
+
+    Parameters
+    ----------
+    scores : iterable of Score
+        The attempts so far.
+    parameters : iterable of str, optional
+        Parameters whose errors get columns of their own, besides the worst one. By default
+        ``sigma`` and the last district, whichever the attempts have.
+
+    Returns
+    -------
+    DataFrame
+        Unrounded, with column names ready to be shown. Errors are signed where they belong to a
+        named parameter and absolute where they are the worst over all.
+    """
+    scores = list(scores)
+    if not scores:
+        raise ValueError("A scoreboard needs at least one score.")
+    if parameters is None:
+        last = [name for name in scores[-1].errors.index if name.startswith("alpha[")][-1:]
+        parameters = ["sigma", *last]
+    rows = []
+    for one in scores:
+        row = {
+            "attempt": one.label,
+            "divergences": one.divergences,
+            "worst R-hat": one.rhat,
+            "min bulk ESS": one.ess_bulk,
+            "min tail ESS": one.ess_tail,
+            "E-BFMI": one.bfmi,
+            "gradient evaluations": one.gradients,
+            "step size": one.step_size,
+            "seconds": one.seconds,
+            "ESS per 1000 gradients": one.ess_per_1000_gradients,
+            "worst error (sd)": one.errors["sd_error"].abs().max(),
+            "worst error (MCSE)": one.errors["mcse_error"].abs().max(),
+        }
+        for name in parameters:
+            if any(name in other.errors.index for other in scores):
+                for column, unit in (("sd_error", "sd"), ("mcse_error", "MCSE")):
+                    row[f"{name} error ({unit})"] = one.errors[column].get(name, np.nan)
+        row["missing at small sigma"] = one.missing_share
+        row["never reached"] = one.unreached
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("attempt")
