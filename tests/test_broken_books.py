@@ -4,9 +4,8 @@ import shutil
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-
 from conftest import ROOT, build
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 FAILING_CELL = "counts = {}\ncounts['women']"
 FALSE_CLAIM = """

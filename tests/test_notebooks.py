@@ -5,11 +5,11 @@ import ast
 import nbformat
 import numpy as np
 import pytest
+from conftest import NOTEBOOKS, ROOT
 from nbclient import NotebookClient
 from scipy import stats
 from scipy.special import expit
 
-from conftest import NOTEBOOKS, ROOT
 from fieldguide.claims import CLAIMS_MIME
 from fieldguide.page import FIGURE_MIME, TABLE_MIME
 

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-
 from conftest import ROOT
+
 from fieldguide.sphinx_ext import pages_of_toc
 
 PAGES = [f"{page}.html" for page in pages_of_toc(ROOT)]

@@ -55,7 +55,8 @@ def plot_marginals(
         ax.hist(values, bins=60, range=(low, high), density=True, color=color, alpha=0.45)
         # The density of sigma may have no finite value at zero itself.
         ax.plot(x[1:], exact.pdf(name, x[1:], **where), color=COLORS["exact"])
-        ax.set(xlabel=LABELS[name].format(**where).replace(", ", ",\n"), yticks=[], xlim=(low, high))
+        label = LABELS[name].format(**where).replace(", ", ",\n")
+        ax.set(xlabel=label, yticks=[], xlim=(low, high))
         ax.spines["left"].set_visible(False)
     return fig
 
@@ -156,7 +157,8 @@ def plot_attempts(fits: dict[str, tuple[xr.DataTree, ExactPosterior, str]]) -> t
         ax.label_outer()
         mean = float(exact.mean["alpha"].sel(district=3))
         described.append(
-            f"{title.replace(chr(10), ', ')}: {divergences} divergences, {missed:.2%} of the exact probability lies below the "
-            f"smallest sigma drawn ({floor:.3f}), exact mean of district 3 {mean:+.2f}"
+            f"{title.replace(chr(10), ', ')}: {divergences} divergences, {missed:.2%} of the exact "
+            f"probability lies below the smallest sigma drawn ({floor:.3f}), exact mean of "
+            f"district 3 {mean:+.2f}"
         )
     return fig, "District 3's effect against sigma in four attempts. " + "; ".join(described) + "."

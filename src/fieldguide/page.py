@@ -132,6 +132,31 @@ def _matplotlib_figure(figure):
     return getattr(figure, "figure", figure)
 
 
+SUMMARY_DIGITS = {
+    "mean": "{:.2f}",
+    "sd": "{:.2f}",
+    "eti89_lb": "{:.2f}",
+    "eti89_ub": "{:.2f}",
+    "ess_bulk": "{:.0f}",
+    "ess_tail": "{:.0f}",
+    "r_hat": "{:.3f}",
+    "mcse_mean": "{:.3f}",
+}
+
+
+def show_summary(summary: pd.DataFrame, name: str, caption: str) -> None:
+    """Display what ``az.summary(draws, round_to="none")`` returned.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        Indexed by variable.
+    name, caption : str
+        As for :func:`show_figure`.
+    """
+    show_table(summary[list(SUMMARY_DIGITS)], name, caption, SUMMARY_DIGITS)
+
+
 SCOREBOARD_DIGITS = {
     "divergences": "{:.0f}",
     "worst R-hat": "{:.3f}",
@@ -142,6 +167,7 @@ SCOREBOARD_DIGITS = {
     "step size": "{:.2f}",
     "seconds": "{:.2f}",
     "ESS per 1000 gradients": "{:.1f}",
+    "worst error (sd)": "{:.2f}",
     "worst error (MCSE)": "{:.1f}",
     "missing at small sigma": "{:.0%}",
     "never reached": "{:.2%}",
