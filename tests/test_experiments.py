@@ -9,6 +9,8 @@ import sys
 import textwrap
 import threading
 import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +59,19 @@ def uninterrupted(tmp_path_factory):
     return run_grid(small_design(), fit_three_districts, path, group=experiments.MODEL_COLUMNS, **QUIET)
 
 
+@pytest.fixture
+def threads():
+    """An executor that starts at once, for tests in which processes do not matter."""
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
 def finished_fits(path):
     parts = list(path.with_name(path.name + ".parts").glob("*.parquet"))
     return pd.concat([pd.read_parquet(part) for part in parts]) if parts else pd.DataFrame()
 
 
-def wait_for_fits(path, count, process=None, seconds=300):
+def wait_for_fits(path, count, process=None, seconds=600):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if len(finished_fits(path)) >= count:
@@ -76,7 +85,7 @@ def wait_for_fits(path, count, process=None, seconds=300):
 
 
 def square(cell):
-    return {"square": cell["x"] ** 2, "process": os.getpid()}
+    return {"square": cell["x"] ** 2, "process": os.getpid(), "stamp": uuid.uuid4().hex}
 
 
 def fail_at_three_until_allowed(cell):
@@ -150,7 +159,7 @@ def test_a_run_killed_by_force_loses_no_finished_fit(uninterrupted, tmp_path):
     assert not path.with_name(path.name + ".parts").exists()
 
 
-def test_ctrl_c_keeps_finished_fits(tmp_path):
+def test_ctrl_c_keeps_finished_fits(tmp_path, threads):
     path = tmp_path / "stopped.parquet"
     script = tmp_path / "run.py"
     script.write_text(
@@ -167,16 +176,19 @@ def test_ctrl_c_keeps_finished_fits(tmp_path):
     process = subprocess.Popen(
         [sys.executable, script, path], env=environment, stderr=subprocess.PIPE, text=True
     )
-    wait_for_fits(path, 4, process)
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
+    try:
+        wait_for_fits(path, 4, process)
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode != 0
     assert "KeyboardInterrupt" in message
     kept = finished_fits(path)
     assert 4 <= len(kept) < 200
-    table = run_grid(cross(x=range(200)), square, path, **QUIET)
+    table = run_grid(cross(x=range(200)), square, path, executor=threads, **QUIET)
     assert table["square"].tolist() == [x**2 for x in range(200)]
-    assert table["process"].isin(kept["process"]).sum() == len(kept)
+    assert table["stamp"].isin(kept["stamp"]).sum() == len(kept)
 
 
 def slow_square(cell):
@@ -226,30 +238,30 @@ def test_a_fit_that_always_dies_ends_the_run(tmp_path):
         run_grid(cross(x=[1]), always_die, tmp_path / "fits.parquet", attempts=2, **QUIET)
 
 
-def test_a_failing_fit_is_named_and_the_others_are_kept(tmp_path):
+def test_a_failing_fit_is_named_and_the_others_are_kept(tmp_path, threads):
     path = tmp_path / "fits.parquet"
     design = cross(x=range(6), permit=[str(tmp_path / "permit")])
     with pytest.raises(GridError, match=r"'x': 3.*ArithmeticError: three is not allowed"):
-        run_grid(design, fail_at_three_until_allowed, path, workers=1, **QUIET)
+        run_grid(design, fail_at_three_until_allowed, path, executor=threads, **QUIET)
     assert {0, 1, 2} <= set(finished_fits(path)["x"])
     (tmp_path / "permit").touch()
-    table = run_grid(design, fail_at_three_until_allowed, path, workers=1, **QUIET)
+    table = run_grid(design, fail_at_three_until_allowed, path, executor=threads, **QUIET)
     assert table["square"].tolist() == [0, 1, 4, 9, 16, 25]
 
 
-def test_a_design_may_grow_and_shrink_without_losing_fits(tmp_path):
+def test_a_design_may_grow_and_shrink_without_losing_fits(tmp_path, threads):
     path = tmp_path / "fits.parquet"
-    first = run_grid(cross(x=range(4)), square, path, workers=1, **QUIET)
-    grown = run_grid(cross(x=range(8)), square, path, workers=1, **QUIET)
-    assert grown["process"][:4].tolist() == first["process"].tolist()
-    assert set(grown["process"][4:]).isdisjoint(first["process"])
-    part = run_grid(cross(x=[6, 2]), square, path, **QUIET)
+    first = run_grid(cross(x=range(4)), square, path, executor=threads, **QUIET)
+    grown = run_grid(cross(x=range(8)), square, path, executor=threads, **QUIET)
+    assert grown["stamp"][:4].tolist() == first["stamp"].tolist()
+    assert grown["stamp"].is_unique
+    part = run_grid(cross(x=[6, 2]), square, path, executor=threads, **QUIET)
     assert part["x"].tolist() == [6, 2]
-    assert part["process"].tolist() == [grown["process"][6], grown["process"][2]]
+    assert part["stamp"].tolist() == [grown["stamp"][6], grown["stamp"][2]]
     assert len(pd.read_parquet(path)) == 8
 
 
-def test_many_parts_are_compacted_without_loss(tmp_path, monkeypatch):
+def test_many_parts_are_compacted_without_loss(tmp_path, monkeypatch, threads):
     monkeypatch.setattr(experiments._Store, "COMPACT_AT", 5)
     path = tmp_path / "fits.parquet"
     most = []
@@ -260,8 +272,8 @@ def test_many_parts_are_compacted_without_loss(tmp_path, monkeypatch):
         most.append(len(list(store.folder.glob("*.parquet"))))
 
     monkeypatch.setattr(experiments._Store, "save", counted)
-    table = run_grid(cross(x=range(60)), slow_square, path, workers=2, **QUIET)
-    assert table["square"].tolist() == [x**2 for x in range(60)]
+    table = run_grid(cross(x=range(40)), slow_square, path, executor=threads, **QUIET)
+    assert table["square"].tolist() == [x**2 for x in range(40)]
     assert max(most) < 5 < len(most)
 
 
@@ -294,9 +306,9 @@ def test_a_path_that_holds_another_design_is_refused(tmp_path):
         run_grid(cross(x=[1]), square, path, **QUIET)
 
 
-def test_a_fit_may_not_overwrite_the_design(tmp_path):
+def test_a_fit_may_not_overwrite_the_design(tmp_path, threads):
     with pytest.raises(GridError, match="design's own column x"):
-        run_grid(cross(x=[1]), overwrite_the_design, tmp_path / "fits.parquet", **QUIET)
+        run_grid(cross(x=[1]), overwrite_the_design, tmp_path / "f.parquet", executor=threads, **QUIET)
 
 
 # ---------------------------------------------------------------------------------------------

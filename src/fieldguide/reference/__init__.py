@@ -1,0 +1,17 @@
+"""Exact posteriors: answers computed by quadrature, to hold a sampler's fit against."""
+
+from fieldguide.reference.binomial import (
+    ExactPosterior,
+    ExactPosteriorError,
+    exact_posterior,
+    exact_posterior_fixed,
+    half_student_t,
+)
+
+__all__ = [
+    "ExactPosterior",
+    "ExactPosteriorError",
+    "exact_posterior",
+    "exact_posterior_fixed",
+    "half_student_t",
+]
