@@ -18,10 +18,18 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 
 import argparse
 import json
+import logging
+import shutil
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
+import pymc as pm
+import simuk
+
 from fieldguide import calibration, experiments
+from fieldguide.trial import VALID_SITES, as_rows, simulate_trial, trial_model
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 STUDIES = {
@@ -59,10 +67,96 @@ def study(name: str) -> None:
     print(f"{len(table)} fits in {seconds:.1f} s: {final.name}, {sidecar.name}")
 
 
+BRMS = """
+suppressMessages(library(brms))
+rstan::rstan_options(boost_lib = "/usr/include")
+folder <- commandArgs(TRUE)[1]
+files <- sort(list.files(folder, "csv$", full.names = TRUE))
+priors <- c(prior(normal(-1, 1), class = Intercept), prior(normal(0, 1), class = b),
+            prior(normal(0, 0.5), class = sd), prior(lkj_corr_cholesky(4), class = L))
+fit <- brm(successes | trials(trials) ~ intervention + (1 + intervention | site),
+           data = read.csv(files[1]), family = binomial(), prior = priors, chains = 4, cores = 2,
+           iter = 2000, control = list(adapt_delta = 0.95), refresh = 0, silent = 2)
+started <- proc.time()[["elapsed"]]
+for (file in files) {
+  update(fit, newdata = read.csv(file), recompile = FALSE, chains = 4, cores = 2, iter = 2000,
+         control = list(adapt_delta = 0.95), refresh = 0, silent = 2)
+}
+cat((proc.time()[["elapsed"]] - started) / length(files))
+"""
+
+
+def brms_seconds(trials: list) -> float | str:
+    """Seconds per ``update(recompile = FALSE)``, or why they could not be measured."""
+    rscript = shutil.which("Rscript")
+    if rscript is None:
+        return "not measured: R is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        for k, trial in enumerate(trials):
+            as_rows(trial).to_csv(Path(folder) / f"{k}.csv", index=False)
+        done = subprocess.run(
+            [rscript, "-e", BRMS, folder], capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        return f"not measured: {done.stderr.strip().splitlines()[-1]}"
+    return float(done.stdout.split()[-1])
+
+
+def speed(fits: int = 200, others: int = 3) -> None:
+    """Time 200 fits of 4 x (1000 + 1000) draws at target_accept 0.95, and the alternatives."""
+    logging.getLogger("pymc").setLevel(logging.ERROR)
+    design = experiments.cross(
+        scenario=["question"],
+        parameterization=["non-centered"],
+        target_accept=[0.95],
+        replicate=range(fits),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        experiments.run_grid(design, calibration.fit_trial, Path(folder) / "speed.parquet")
+        total = time.perf_counter() - start
+    ours = total / fits
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(f"fieldguide.calibration: {fits} fits in {total:.1f} s, {ours:.2f} s each")
+
+    trials = [simulate_trial(VALID_SITES, seed=seed) for seed in range(others)]
+    start = time.perf_counter()
+    for trial in trials:
+        with trial_model(trial):
+            pm.sample(
+                1000, tune=1000, chains=4, cores=2, target_accept=0.95, random_seed=1,
+                progressbar=False,
+            )  # fmt: skip
+    each = (time.perf_counter() - start) / others
+    print(f"one pm.sample per data set: {each:.2f} s each, {each / ours:.1f} times ours")
+
+    each = brms_seconds(trials)
+    ratio = "" if isinstance(each, str) else f" s each, {each / ours:.1f} times ours"
+    print(f"brms update(recompile = FALSE): {each}{ratio}")
+
+    settings = {"draws": 500, "tune": 500, "chains": 4, "cores": 2, "target_accept": 0.8}
+    model = trial_model(trials[0], mutable=True)
+    start = time.perf_counter()
+    simuk.SBC(
+        model, num_simulations=others, sample_kwargs=settings, seed=1, progress_bar=False
+    ).run_simulations()
+    each = (time.perf_counter() - start) / others
+    cell = {"parameterization": "non-centered", "target_accept": 0.8, "draws": 500, "tune": 500}
+    calibration.fit_sbc(cell | {"replicate": 0})  # compiles
+    start = time.perf_counter()
+    for replicate in range(1, 11):
+        calibration.fit_sbc(cell | {"replicate": replicate})
+    mine = (time.perf_counter() - start) / 10
+    print(
+        f"SBC: simuk {each:.2f} s a simulation, ours {mine:.2f} s on one core, {each / mine:.1f} times"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=[*STUDIES])
-    study(parser.parse_args().study)
+    parser.add_argument("study", choices=[*STUDIES, "speed"])
+    name = parser.parse_args().study
+    speed() if name == "speed" else study(name)
 
 
 if __name__ == "__main__":

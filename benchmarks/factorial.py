@@ -60,7 +60,8 @@ def main() -> None:
     work = DATA / f"{name}.work.parquet"
     table, seconds = run(name, work)
     final = DATA / f"{name}.parquet"
-    work.replace(final)
+    table.to_parquet(final, index=False)
+    work.unlink()
     sidecar = experiments.write_provenance(
         final,
         table,

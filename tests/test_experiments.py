@@ -116,7 +116,8 @@ def overwrite_the_design(cell):
 def test_same_seeds_give_the_same_table(uninterrupted, tmp_path):
     again = run_grid(small_design(), fit_three_districts, tmp_path / "again.parquet", **QUIET)
     pd.testing.assert_frame_equal(untimed(again), untimed(uninterrupted))
-    assert uninterrupted.groupby("parameterization")["missing_share"].nunique().min() > 1
+    # and other seeds another one
+    assert uninterrupted["sd_error:sigma"].is_unique
 
 
 def test_rows_come_in_the_order_of_the_design(uninterrupted):
@@ -280,8 +281,8 @@ def test_many_parts_are_compacted_without_loss(tmp_path, monkeypatch, threads):
 def test_a_group_stays_on_one_process(tmp_path):
     design = cross(model=["a", "b"], x=range(6))
     table = run_grid(design, slow_square, tmp_path / "f.parquet", workers=2, group="model", **QUIET)
-    # At the end a process may help with the other's group, so the first fits are what counts.
-    first = table[table["x"] < 3].groupby("model")["process"].unique()
+    # A process that has finished helps with the other's group, so the first fits are what counts.
+    first = table[table["x"] < 2].groupby("model")["process"].unique()
     assert all(len(processes) == 1 for processes in first)
     assert first["a"][0] != first["b"][0]
 
@@ -322,6 +323,7 @@ def test_a_stored_table_is_whole_and_says_where_it_came_from(name, design):
     path = DATA / f"{name}.parquet"
     table = pd.read_parquet(path)
     pd.testing.assert_frame_equal(table[list(design)], design, check_dtype=False)
+    assert not path.with_name(f"{name}.work.parquet.parts").exists()
     figures = ["divergences", "rhat", "ess_bulk", "ess_tail", "bfmi", "missing_share", "gradients"]
     assert table[figures].notna().all(axis=None)
     record = json.loads(path.with_suffix(".json").read_text())

@@ -390,9 +390,10 @@ def sbc_tree(table: pd.DataFrame) -> xr.DataTree:
     Returns
     -------
     DataTree
-        Group ``prior_sbc`` with one variable per quantity and the dimension ``sample``.
+        Group ``prior_sbc`` with one variable per quantity; each simulation is a ``draw`` of one
+        ``chain``.
     """
-    pits = {name: ("sample", table[f"pit:{name}"].to_numpy()) for name in QUANTITIES}
+    pits = {name: (("chain", "draw"), table[f"pit:{name}"].to_numpy()[None]) for name in QUANTITIES}
     return xr.DataTree.from_dict({"prior_sbc": xr.Dataset(pits)})
 
 
@@ -590,7 +591,7 @@ def sbc_design(simulations: int = 200) -> pd.DataFrame:
     )
 
 
-def precision_design(replicates: Iterable[int] = range(6)) -> pd.DataFrame:
+def precision_design(replicates: Iterable[int] = range(4)) -> pd.DataFrame:
     """Number of sites x participants per site, sites drawn from `POPULATION`."""
     return cross(
         scenario=[f"drawn:{j}x{n}" for j in (5, 10, 20, 40) for n in (20, 100, 400)],

@@ -481,7 +481,6 @@ def remedies_design(seeds: Iterable[int] = range(10)) -> pd.DataFrame:
         "dense metric": {"metric": "dense"},
         "PyMC's sampler": {"sampler": "pymc"},
         "PyMC's sampler, target_accept 0.95": {"sampler": "pymc", "target_accept": 0.95},
-        "PyMC's sampler, dense metric": {"sampler": "pymc", "metric": "dense"},
     }
     rows = [
         {"remedy": remedy, "parameterization": form} | start | change | {"seed": seed}

@@ -1,0 +1,173 @@
+"""Many simulated trials: the same cell gives the same figures, and the summaries count right."""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from fieldguide import calibration
+from fieldguide.data import DATA_FOLDER
+from fieldguide.experiments import run_grid
+from fieldguide.trial import ESTIMANDS, VALID_SITES, TrialError, TrialPriors, true_estimands
+
+CELL = {
+    "scenario": "question",
+    "parameterization": "non-centered",
+    "target_accept": 0.95,
+    "tune": 300,
+    "draws": 300,
+}
+STORED = ["divergences", "reference", "coverage", "sbc", "precision"]
+
+
+def stored(name):
+    return pd.read_parquet(DATA_FOLDER / f"trial_{name}.parquet")
+
+
+def test_a_grid_of_trials_gives_what_single_fits_give(tmp_path):
+    design = pd.DataFrame([CELL | {"replicate": k} for k in range(3)])
+    table = run_grid(design, calibration.fit_trial, tmp_path / "g.parquet", progress=False)
+    for k in (0, 2):
+        alone = calibration.fit_trial(CELL | {"replicate": k})
+        for name, value in alone.items():
+            if name != "seconds":
+                assert table.loc[k, name] == pytest.approx(value, rel=1e-6), name
+    assert table["coefficient:mean"].nunique() == 3
+    again = run_grid(design, calibration.fit_trial, tmp_path / "g.parquet", progress=False)
+    pd.testing.assert_frame_equal(again, table)  # seconds too: nothing ran twice
+
+
+def test_scenarios_state_their_truth():
+    trial, truth, sites = calibration.simulate_scenario("question", 3, multiply=4)
+    assert truth == true_estimands(VALID_SITES)
+    assert (trial["n_control"] * 2).tolist() == (VALID_SITES["n"] * 4).tolist()
+    _, truth, _ = calibration.simulate_scenario("no effect", 3)
+    assert truth["risk_difference"] == 0
+    trial, truth, sites = calibration.simulate_scenario("drawn:7x40", 1)
+    assert len(trial) == 7
+    assert trial["n_treated"].eq(20).all()
+    assert truth["coefficient"] == calibration.POPULATION["effect"]
+    p = 1 / (1 + np.exp(-sites["baseline"])), 1 / (1 + np.exp(-sites["baseline"] - sites["effect"]))
+    assert truth["risk_difference"] == pytest.approx((p[1] - p[0]).mean())
+
+
+@pytest.mark.parametrize("name", ["answer", "drawn:five", "drawn:5", "drawn:x20"])
+def test_unknown_scenario_is_refused(name):
+    with pytest.raises(TrialError, match="Unknown scenario"):
+        calibration.simulate_scenario(name, 0)
+
+
+def test_sites_drawn_from_a_population_have_its_moments():
+    hyper = {"intercept": -1, "effect": 0.5, "sd_intercept": 0.4, "sd_effect": 0.7, "corr": 0.6}
+    sites = calibration.draw_sites(hyper, np.full(40_000, 20), np.random.default_rng(0))
+    assert sites["baseline"].mean() == pytest.approx(-1.25, abs=0.02)
+    assert sites["effect"].std() == pytest.approx(0.7, rel=0.02)
+    assert sites["baseline"].corr(sites["effect"]) == pytest.approx(0.6, abs=0.02)
+
+
+def test_prior_draws_follow_the_prior():
+    priors, rng = TrialPriors(), np.random.default_rng(3)
+    drawn = pd.DataFrame([calibration.draw_prior(rng, priors) for _ in range(1500)])
+    beta = scipy.stats.beta(4, 4, loc=-1, scale=2)
+    for name, prior in [
+        ("intercept", priors.intercept),
+        ("sd_effect", priors.sd),
+        ("corr", beta),
+    ]:
+        assert scipy.stats.kstest(drawn[name], prior.cdf).pvalue > 1e-3
+
+
+def test_sbc_step_ranks_every_quantity():
+    cell = {"parameterization": "non-centered", "target_accept": 0.8, "tune": 300, "draws": 300}
+    rows = pd.DataFrame([calibration.fit_sbc(cell | {"replicate": k}) for k in range(4)])
+    pits = rows[[f"pit:{name}" for name in calibration.QUANTITIES]].to_numpy()
+    assert ((pits > 0) & (pits < 1)).all()
+    assert np.unique(pits).size == pits.size
+    tree = calibration.sbc_tree(rows)
+    assert dict(tree["prior_sbc"].sizes) == {"chain": 1, "draw": 4}
+
+
+def test_uniformity_accepts_uniform_and_rejects_what_is_not():
+    rng = np.random.default_rng(1)
+    p = [calibration.uniformity(rng.random(200), simulations=400) for _ in range(60)]
+    assert np.mean(np.array(p) < 0.1) < 0.25
+    assert scipy.stats.kstest(p, "uniform").pvalue > 1e-4
+    assert calibration.uniformity(rng.beta(2, 2, 200)) < 0.01
+    assert calibration.uniformity(rng.beta(1, 1.6, 200)) < 0.01
+
+
+def test_coverage_counts_misses_and_keeps_divergent_fits():
+    rows = pd.DataFrame(
+        {"scenario": "s", "multiply": 1, "divergences": [0, 3, 0, 0]}, index=range(4)
+    )
+    for name in ESTIMANDS:
+        rows[f"{name}:truth"], rows[f"{name}:mean"] = 1.0, [1.0, 1.5, 2.0, 1.1]
+        rows[f"{name}:low"], rows[f"{name}:high"] = [0.0, 0.5, 1.5, -1.0], [2.0, 2.5, 2.5, 3.0]
+    table = calibration.coverage_table(rows)
+    row = table.loc[("s", 1, "risk_difference")]
+    assert (row["fits"], row["misses"], row["coverage"]) == (4, 1, 0.75)
+    assert row["bias"] == pytest.approx(0.4)
+    assert row["width"] == pytest.approx(2.25)
+    assert row["divergent"] == 0.25
+    assert row["excludes_zero"] == 0.5
+    wilson = scipy.stats.binomtest(3, 4).proportion_ci(method="wilson")
+    assert (row["low"], row["high"]) == (wilson.low, wilson.high)
+
+
+def test_errors_need_a_reference_for_every_fit():
+    fits, references = stored("divergences"), stored("reference")
+    scored = calibration.errors(fits, references)
+    assert len(scored) == len(fits)
+    with pytest.raises(ValueError, match="no reference answer"):
+        calibration.errors(fits, references.iloc[1:])
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored_table_is_the_one_its_provenance_describes(name):
+    path = DATA_FOLDER / f"trial_{name}.parquet"
+    record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == record["sha256"]
+    assert record["fits"] == len(stored(name))
+    assert record["command"] == f"python benchmarks/calibration.py {name}"
+
+
+def test_stored_tables_hold_the_whole_designs():
+    for name, design in [
+        ("divergences", calibration.divergence_design()),
+        ("reference", calibration.reference_design(calibration.divergence_design())),
+        ("coverage", calibration.coverage_design()),
+        ("sbc", calibration.sbc_design()),
+        ("precision", calibration.precision_design()),
+    ]:
+        merged = design.merge(stored(name), on=list(design.columns))
+        assert len(merged) == len(design) == len(stored(name)), name
+
+
+def test_stored_reference_is_made_again():
+    row = stored("reference").iloc[0]
+    again = calibration.fit_reference(row.to_dict())
+    for name in calibration.QUANTITIES:
+        gap = abs(again[f"{name}:mean"] - row[f"{name}:mean"])
+        assert gap < 4 * row[f"{name}:error"] + 1e-9, name
+
+
+def test_centered_fits_are_worse_than_non_centered_at_the_questions_size():
+    scored = calibration.errors(stored("divergences"), stored("reference"))
+    small = scored[(scored["multiply"] == 1) & (scored["target_accept"] == 0.8)]
+    form = small.groupby("parameterization")
+    assert (
+        form["divergences"].median()["centered"] > 5 * form["divergences"].median()["non-centered"]
+    )
+    assert form["missing"].mean()["centered"] > form["missing"].mean()["non-centered"] + 0.1
+
+
+def test_sbc_tells_the_forms_apart():
+    sbc = stored("sbc")
+    p = {
+        form: min(calibration.uniformity(part[f"pit:{name}"]) for name in calibration.QUANTITIES)
+        for form, part in sbc.groupby("parameterization")
+    }
+    assert p["centered"] < 0.01 < p["non-centered"]
