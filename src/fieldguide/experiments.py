@@ -460,8 +460,8 @@ def remedies_design(seeds: Iterable[int] = range(10)) -> pd.DataFrame:
     """What people reach for, one change at a time from the same start, under Exponential(1).
 
     Every remedy is tried on the centered and on the non-centered form at target_accept 0.8 (the
-    districts integrated out have one form only), PyMC's own sampler with the first four seeds. Columns as `fit_three_districts` reads them, and
-    ``remedy``, the name of the change.
+    districts integrated out have one form only), PyMC's own sampler with the first four seeds.
+    Columns as `fit_three_districts` reads them, and ``remedy``, the name of the change.
     """
     start = {
         "prior": "Exponential(1)",
@@ -585,8 +585,8 @@ def agreement(part: pd.DataFrame, whole: pd.DataFrame, keys: list[str] | None = 
     Returns
     -------
     dict
-        ``fits`` compared, ``identical`` (share of them that is equal in every figure that does
-        not measure time), and ``worst_z``: the largest difference between a cell's means over
+        ``fits`` compared, ``identical`` (share of them that is equal, but for rounding, in every
+        figure that does not measure time), and ``worst_z``: the largest difference between a cell's means over
         seeds, divergences on the log scale, in standard errors of that difference as estimated
         from the spread in `whole`.
 
@@ -603,7 +603,7 @@ def agreement(part: pd.DataFrame, whole: pd.DataFrame, keys: list[str] | None = 
     shared = right.loc[left.index]
     exact = [name for name in left if name in shared and "seconds" not in name]
     same = [
-        np.asarray(left[name] == shared[name]) | np.asarray(left[name].isna() & shared[name].isna())
+        np.isclose(left[name].astype(float), shared[name].astype(float), rtol=1e-6, equal_nan=True)
         for name in exact
     ]
     worst = 0.0
