@@ -10,6 +10,8 @@ the distribution functions at the points that it is handed.
 Its own accuracy is checked by running it with other ``nodes``.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.integrate import quad_vec
 from scipy.special import expit, gammaln, log_expit
@@ -47,15 +49,25 @@ def district(a, sigma, y, n, cuts, nodes):
     top = log_f.max(1, keepdims=True)
     f = np.exp(log_f - top) * weight
     total = f.sum(1)
-    f /= total[:, None]
+    f /= np.where(total > 0, total, 1)[:, None]  # 0 where the search for alpha_bar is far off
     p = expit(alpha)
     parts = [alpha, alpha**2, p, p**2, *(alpha < cut for cut in cuts)]
-    return np.log(total) + top[:, 0], np.stack([(f * part).sum(1) for part in parts])
+    with np.errstate(divide="ignore"):
+        log_total = np.log(total) + top[:, 0]
+    return log_total, np.stack([(f * part).sum(1) for part in parts])
 
 
 def posterior(
-    successes, trials, sigma_pdf, prior_mean, prior_sd, cuts,
-    sigma_ends=(0, np.inf), count=None, tolerance=1e-9, nodes=10,
+    successes,
+    trials,
+    sigma_pdf,
+    prior_mean,
+    prior_sd,
+    cuts,
+    sigma_ends=(0, np.inf),
+    count=None,
+    tolerance=1e-7,
+    nodes=7,
 ):
     """Means, sds, distribution functions and log marginal likelihood.
 
@@ -126,7 +138,7 @@ def posterior(
     pieces = np.stack(
         [
             quad_vec(given_sigma, low, high, epsabs=1e-14, epsrel=tolerance, norm="max")[0]
-            for low, high in zip(ends[:-1], ends[1:], strict=True)
+            for low, high in pairwise(ends)
         ]
     )
     total = pieces.sum(0)

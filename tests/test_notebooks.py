@@ -37,7 +37,8 @@ def test_no_outputs_are_committed(path):
 def test_cells_are_short_and_plain(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
-            assert len(cell.source.splitlines()) <= 30, cell.source
+            folded = {"hide-input", "remove-input", "hide-cell"} & set(cell.metadata.get("tags", []))
+            assert len(cell.source.splitlines()) <= (50 if folded else 30), cell.source
         else:
             # MyST roles and directives show raw in JupyterLab.
             assert "```{" not in cell.source

@@ -26,8 +26,8 @@ def test_a_true_claim_is_shown_with_its_figures():
 
 
 def test_a_false_claim_stops_with_its_sentence_and_figures():
-    with pytest.raises(FalseClaimError, match="it diverged 0 times.*count = 0"):
-        Claims().check("Surely it diverged {count} times.".replace("Surely it", "it"), 0 > 1, count=0)
+    with pytest.raises(FalseClaimError, match=r"it diverged 0 times.*count = 0"):
+        Claims().check("it diverged {count} times.", 0 > 1, count=0)
 
 
 def test_a_page_without_claims_is_refused():

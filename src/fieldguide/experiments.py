@@ -586,9 +586,9 @@ def agreement(part: pd.DataFrame, whole: pd.DataFrame, keys: list[str] | None = 
     -------
     dict
         ``fits`` compared, ``identical`` (share of them that is equal, but for rounding, in every
-        figure that does not measure time), and ``worst_z``: the largest difference between a cell's means over
-        seeds, divergences on the log scale, in standard errors of that difference as estimated
-        from the spread in `whole`.
+        figure that does not measure time), and ``worst_z``: the largest difference between a
+        cell's means over seeds, divergences on the log scale, in standard errors of that
+        difference as estimated from the spread in `whole`.
 
     Raises
     ------

@@ -131,7 +131,7 @@ class FigureFrom(SphinxDirective):
         """Return the figure, with the caption and the alternative text it has in the notebook."""
         notebook, name = self.arguments
         root = Path(self.env.srcdir)
-        folder = execution_cache(root)
+        folder = Path(self.config.nb_execution_cache_path)
         cache = get_cache(str(folder))
         self.env.note_dependency(str(root / notebook))
         for cell in cache.get_cache_bundle(cache.match_cache_file(str(root / notebook)).pk).nb.cells:

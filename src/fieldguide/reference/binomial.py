@@ -38,7 +38,7 @@ import xarray as xr
 from scipy.ndimage import map_coordinates, spline_filter1d
 from scipy.special import betaln, expit, log_expit, logit, logsumexp
 
-from fieldguide.reference._marginal import SUFFICIENT, Marginal
+from fieldguide.reference._marginal import Marginal
 
 __all__ = [
     "ExactPosterior",
@@ -48,13 +48,14 @@ __all__ = [
     "half_student_t",
 ]
 
-TOLERANCE = 2e-7
+TOLERANCE = 4e-7
 """Largest error estimate, in posterior standard deviations, that is not refused."""
 
 # Nodes are centre + width * B sinh(t / B): even in the middle, ever wider outside. B per variable:
 _B_INNER, _B_MEAN, _B_SPREAD = 2.5, 3.0, 2.0
-_STEPS = (0.22, 0.6, 0.4)  # first steps in t for the spread, the mean and the inner integral
+_STEPS = (0.3, 0.6, 0.4)  # first steps in t for the spread, the mean and the inner integral
 _CHUNK = 1 << 11  # pairs handled at once, so that their nodes stay in the processor's cache
+_NOTHING = 3e-11  # probability at the ends of a grid that is not worth going further for
 _LOG_TWO_PI = np.log(2 * np.pi)
 _ALPHA_PRIOR = scipy.stats.norm(0, 1.5)
 
@@ -139,19 +140,23 @@ def _inner(mean, sd, successes, trials, step: float) -> _Inner:
 
 
 def _inner_chunk(out, a, s, y, n, step):
-    # Distance of the log-concave integrand's mode from `a`: Newton from the precision-weighted
-    # compromise, within what the likelihood can pull. Working with the distance keeps its digits when sigma is tiny.
+    # Distance of the log-concave integrand's mode from `a` (the distance, because it keeps its
+    # digits when sigma is tiny): Newton from the precision-weighted compromise, in a bracket.
     p = (y + 0.5) / (n + 1)
     centre = logit(p)
     information, precision = n * p * (1 - p), 1 / s**2
-    delta = (centre - a) * information / (information + precision)
-    delta = np.clip(delta, (y - n) / precision, y / precision)  # the score lies in [y - n, y]
-    for _ in range(4):
+    low, high = (y - n) / precision, y / precision  # the score lies between y - n and y
+    delta = np.clip((centre - a) * information / (information + precision), low, high)
+    for _ in range(60):
         p = expit(a + delta)
-        move = (y - n * p - delta * precision) / (n * p * (1 - p) + precision)
-        delta = delta + np.clip(move, -3, 3)
-    p = expit(a + delta)
-    width = 1 / np.sqrt(n * p * (1 - p) + precision)
+        slope = y - n * p - delta * precision
+        width = 1 / np.sqrt(n * p * (1 - p) + precision)
+        move = slope * width**2
+        if (np.abs(move) < 0.1 * width).all():
+            break
+        low, high = np.where(slope > 0, delta, low), np.where(slope < 0, delta, high)
+        delta += move
+        delta = np.where((delta < low) | (delta > high), (low + high) / 2, delta)
 
     # With nearly no or nearly all successes the integrand has a logistic step in it; once the
     # integrand is wide and reaches the step, its nodes belong around that step.
@@ -331,18 +336,41 @@ def _tail_exponent(prior) -> float:
 class _Plan:
     """Where the mass is: the map from t to v, and alpha_bar's mode and scale along the way."""
 
-    centre: float
+    light: bool  # whether the prior's tail falls like exp(-sigma) or faster
+    median: float  # of v
+    centre: float  # of x, the variable that is uniform in sinh(t)
     width: float
-    low: float
+    low: float  # first and last t
     high: float
-    reach: float
-    v: np.ndarray
+    reach: float  # last t of alpha_bar
+    nodes: np.ndarray  # values of v where mode and scale are known
     mode: np.ndarray
     log_scale: np.ndarray
 
+    # Under a light tail sigma is proportional to log(1 + exp(x)), so that exp(-sigma) becomes
+    # exp(-x), which sums well, and not exp(-exp(v)). Otherwise x is v.
+    def x(self, v):
+        if not self.light:
+            return v
+        r = np.exp(v - self.median)
+        return r + np.log(-np.expm1(-r))
+
+    def v(self, t):
+        """Value of v and log of dv/dt."""
+        x = self.centre + self.width * _B_SPREAD * np.sinh(t / _B_SPREAD)
+        log_slope = np.log(self.width * np.cosh(t / _B_SPREAD))
+        if not self.light:
+            return x, log_slope
+        log_r = np.where(x < -30, x, np.log(np.logaddexp(0, np.maximum(x, -30))))
+        return self.median + log_r, log_slope + log_expit(x) - log_r
+
+    def t(self, v):
+        """Value of t at ``v``."""
+        return _B_SPREAD * np.arcsinh((self.x(v) - self.centre) / (self.width * _B_SPREAD))
+
     def ridge(self, v):
         """Mode and scale of alpha_bar given ``v``; only their smoothness matters, not accuracy."""
-        return np.interp(v, self.v, self.mode), np.exp(np.interp(v, self.v, self.log_scale))
+        return np.interp(v, self.nodes, self.mode), np.exp(np.interp(v, self.nodes, self.log_scale))
 
 
 def _make_plan(model: _Model, moments: int) -> _Plan:
@@ -352,6 +380,10 @@ def _make_plan(model: _Model, moments: int) -> _Plan:
     p = (y + 0.5) / (n + 1)
     narrowest = 1 / np.sqrt(max((n * p * (1 - p)).max(), 0.1))
     growth = moments if np.isinf(upper) else 0
+    light = False
+    if np.isinf(upper):
+        far = prior.isf(1e-6)
+        light = prior.logpdf(2 * far) - prior.logpdf(far) < -5
 
     def scan(v):
         mode, scale, log_weight = _ridge(model, model.sigma(v))
@@ -413,27 +445,22 @@ def _make_plan(model: _Model, moments: int) -> _Plan:
     low = v[np.flatnonzero(density > density.max() - 36)[0]]
     high = v[min(alive[-1] + 1, v.size - 1)]
 
-    # Steps of the likelihood in alpha_bar are about as wide as sigma, and no narrower than the
-    # logistic; nodes spaced by a wide prior would miss them.
-    log_cap = np.log(1.5) + 0.5 * np.log1p(model.sigma(points[0]) ** 2)
+    # Steps of the likelihood in alpha_bar are about as wide as sigma, and steps of the inverse
+    # logit about as wide as 1; nodes spaced by a wide prior would miss them.
+    log_cap = np.log(1.5) + 0.5 * np.log1p(np.minimum(model.sigma(points[0]), 1) ** 2)
     excess = np.exp(max(0.0, (points[2] - log_cap).max()))
     reach = _B_MEAN * np.arcsinh(np.sinh(5 / _B_MEAN) * excess)
 
     fine = np.linspace(low, high, 4001)
     mass = np.exp(np.interp(fine, v, density) - density.max())
     cumulative = np.cumsum(mass) / mass.sum()
-    q16, centre, q84 = np.interp([0.16, 0.5, 0.84], cumulative, fine)
-    width = (q84 - q16) / 2
-    return _Plan(
-        centre,
-        width,
-        -_B_SPREAD * np.arcsinh((centre - low) / width / _B_SPREAD),
-        _B_SPREAD * np.arcsinh((high - centre) / width / _B_SPREAD),
-        reach,
-        points[0],
-        points[1],
-        np.minimum(points[2], log_cap),
-    )
+    quantiles = np.interp([0.16, 0.5, 0.84], cumulative, fine)
+    capped = np.minimum(points[2], log_cap)
+    plan = _Plan(light, quantiles[1], 0, 1, 0, 0, reach, points[0], points[1], capped)
+    q16, plan.centre, q84 = plan.x(quantiles)
+    plan.width = (q84 - q16) / 2
+    plan.low, plan.high = plan.t(np.array([low, high]))
+    return plan
 
 
 @dataclass
@@ -452,8 +479,8 @@ def _make_grid(model: _Model, plan: _Plan, steps, reach) -> _Grid:
     # even numbers of intervals, so that every other node is a grid of its own
     count = 2 * int(np.ceil((plan.high - plan.low) / step_v / 2))
     t = np.linspace(plan.low, plan.high, count + 1)
-    v = plan.centre + plan.width * _B_SPREAD * np.sinh(t / _B_SPREAD)
-    log_jacobian = np.log((t[1] - t[0]) * plan.width * np.cosh(t / _B_SPREAD))
+    v, log_slope = plan.v(t)
+    log_jacobian = np.log(t[1] - t[0]) + log_slope
     low, high = reach
     count = 2 * int(np.ceil((high - low) / step_a / 2))
     t_a = np.linspace(low, high, count + 1)
@@ -579,13 +606,14 @@ class _VaryingIntercepts:
         finite = ~tail | (self.has_mean & self.has_sd)
         step_v, step_a, step_inner = _STEPS
         reach = [-self.plan.reach, self.plan.reach]
-        before = None
+        before, ratio = None, np.ones(3)
         for _ in range(10):
             self.steps, self.reach = (step_v, step_a, step_inner), reach
             grid = _make_grid(self.model, self.plan, self.steps, reach)
             ends = [grid.weight[:, 0].sum(), grid.weight[:, -1].sum()]
-            if max(ends) > 3e-11:
-                reach = [reach[0] - 0.7 * (ends[0] > 3e-11), reach[1] + 0.7 * (ends[1] > 3e-11)]
+            if max(ends) > _NOTHING:
+                low, high = reach
+                reach = [low - 0.7 * (ends[0] > _NOTHING), high + 0.7 * (ends[1] > _NOTHING)]
                 continue
             mean, variance = _moments(grid, grid.weight)
             sd = np.sqrt(variance)
@@ -598,17 +626,20 @@ class _VaryingIntercepts:
                 missed.append(max(change[finite].max(), abs(2 * weight.sum() - 1)))
             sd_p = sd[-self.mixed.size :]
             errors = [*np.square(missed), _inner_error(self.model, grid, step_inner, sd_p)]
-            self.error = 2 * float(sum(errors))  # twice, to be on the safe side
-            if before is not None:  # a second opinion: three quarters of the step, power 4/3
+            self.error = 4 * float(sum(errors))  # to be on the safe side
+            if before is not None:  # a second opinion, from the change that refining made
                 change = np.maximum(np.abs(before[0] - mean), np.abs(before[1] - sd)) / sd
                 change = max(change[finite].max(), abs(before[2] - grid.log_marginal_likelihood))
-                self.error = max(self.error, float(change) ** (4 / 3))
+                power = 1 / ratio.max(where=ratio < 1, initial=0.4)
+                self.error = max(self.error, float(change) ** power)
             if self.error < TOLERANCE:
                 break
+            # one step of exp(-1 / step) towards the target, at least a little finer
+            with np.errstate(divide="ignore"):
+                wanted = np.log(np.minimum(errors, 0.5)) / np.log(TOLERANCE / 32)
+            ratio = np.where(np.array(errors) > TOLERANCE / 16, np.clip(wanted, 0.4, 0.85), 1.0)
+            step_v, step_a, step_inner = (ratio * self.steps).tolist()
             before = mean, sd, grid.log_marginal_likelihood
-            step_v *= 0.75 if errors[0] > TOLERANCE / 8 else 1
-            step_a *= 0.75 if errors[1] > TOLERANCE / 8 else 1
-            step_inner *= 0.8 if errors[2] > TOLERANCE / 8 else 1
         else:
             raise ExactPosteriorError(
                 f"The quadrature did not converge (error estimate {self.error:.0e} posterior sd "
@@ -628,9 +659,9 @@ class _VaryingIntercepts:
 
     @cached_property
     def fine(self) -> _Grid:
-        """Twice as many nodes in alpha_bar, so that splines over it keep their digits."""
+        """A finer grid for densities, which vary faster along it than moments do."""
         step_v, step_a, step_inner = self.steps
-        steps = step_v, step_a / 2, step_inner / 1.2
+        steps = step_v / 1.5, step_a / 2, step_inner / 1.2
         grid = _make_grid(self.model, self.plan, steps, self.reach)
         change = abs(grid.log_marginal_likelihood - self.log_marginal_likelihood)
         if not change < TOLERANCE:
@@ -647,9 +678,10 @@ class _VaryingIntercepts:
         spread = spread.ravel()
         centre = _weighted_median(value, weight)
         width = _weighted_median(np.abs(value - centre) + spread, weight)
-        alive = weight > 1e-12
-        low = (value - 8 * spread)[alive].min()
-        high = (value + 8 * spread)[alive].max()
+        # a log-concave tail falls at least like exp(-x / sd)
+        room = spread * np.log(np.maximum(weight, 1e-11) / 1e-11)
+        alive = weight > 1e-11
+        low, high = (value - room)[alive].min(), (value + room)[alive].max()
         return centre, width, low, high
 
     @cached_property
@@ -770,10 +802,18 @@ class _VaryingIntercepts:
         grid = self.fine
         if name == "sigma":
             plan, model = self.plan, self.model
-            t = np.array([plan.low, plan.high])
-            low, high = plan.centre + plan.width * _B_SPREAD * np.sinh(t / _B_SPREAD)
-            marginal = Marginal.from_density(self._pdf_v, plan.centre, plan.width, low, high)
-            marginal = marginal.transformed(to=model.sigma, back=model.v)
+
+            def density(t):
+                v, log_slope = plan.v(t)
+                return self._pdf_v(v) * np.exp(log_slope)
+
+            marginal = Marginal.from_uniform(
+                density,
+                plan.low,
+                plan.high,
+                to_t=lambda x: plan.t(model.v(x)),
+                from_t=lambda t: model.sigma(plan.v(t)[0]),
+            )
         else:
             value = grid.slices.alpha_bar
             spread = np.zeros_like(value)
@@ -781,7 +821,7 @@ class _VaryingIntercepts:
                 value = value + grid.slices.inner.shift[:, :, unit]
                 spread = np.sqrt(grid.slices.inner.variance[:, :, unit])
             marginal = Marginal.from_density(self.pdf(name, unit), *self._bounds(value, spread))
-        if not marginal.error < 4 * SUFFICIENT:
+        if not marginal.error < TOLERANCE / 4:
             raise ExactPosteriorError(
                 f"The distribution function of {name} did not converge "
                 f"(error estimate {marginal.error:.0e}); use less extreme priors."
@@ -1028,25 +1068,26 @@ def _check(successes, trials, alpha_prior, sigma_prior, district, probs):
         raise TypeError(
             "alpha_prior must be a frozen normal, for instance scipy.stats.norm(0, 1.5)."
         )
-    mean, sd = float(alpha_prior.mean()), float(alpha_prior.std())
+    with np.errstate(all="ignore"):
+        mean, sd = float(alpha_prior.mean()), float(alpha_prior.std())
     if not (np.isfinite(mean) and np.isfinite(sd) and sd > 0):
         raise ValueError("alpha_prior is improper; give a finite mean and a positive, finite sd.")
     if sigma_prior is not None:
-        if not (hasattr(sigma_prior, "logpdf") and hasattr(sigma_prior, "support")):
+        if not isinstance(getattr(sigma_prior, "dist", None), scipy.stats.rv_continuous):
             raise TypeError(
                 "sigma_prior must be a frozen continuous SciPy distribution, "
                 "for instance scipy.stats.expon()."
             )
-        low, high = sigma_prior.support()
-        if not low >= 0:
-            raise ValueError(
-                f"sigma_prior must live on positive values; its support is ({low:g}, {high:g})."
-            )
         with np.errstate(all="ignore"):
+            low, high = sigma_prior.support()
             probe = sigma_prior.ppf([0.25, 0.5, 0.75])
             proper = np.isfinite(probe).all() and np.isfinite(sigma_prior.logpdf(probe)).all()
         if not (proper and (np.diff(probe) > 0).all()):
             raise ValueError("sigma_prior is improper; give it a positive, finite scale.")
+        if low < 0:
+            raise ValueError(
+                f"sigma_prior must live on positive values; its support is ({low:g}, {high:g})."
+            )
     labels = np.arange(1, y.size + 1) if district is None else np.asarray(district)
     if labels.shape != y.shape or np.unique(labels).size != labels.size:
         raise ValueError("district must hold one different label per entry of successes.")
