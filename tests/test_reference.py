@@ -308,7 +308,8 @@ def test_a_district_in_the_neck_and_outside_it_share_one_density():
     alpha = np.linspace(-2, 0.5, 200)
     neck = exact.joint_density(3, alpha, [np.log(1e-7)])[0].values
     pooled = exact_posterior_fixed([39], [139]).pdf("alpha", alpha, district=1).values
-    assert np.allclose(neck / np.trapezoid(neck, alpha), pooled / np.trapezoid(pooled, alpha))
+    neck, pooled = neck / np.trapezoid(neck, alpha), pooled / np.trapezoid(pooled, alpha)
+    assert np.abs(neck - pooled).max() < 1e-7 * pooled.max()
 
 
 def test_results_are_labelled():

@@ -545,23 +545,18 @@ def _weighted_median(value, weight):
 
 
 class _Splines:
-    """Smooth functions of a uniform variable, one per row, as quintic splines.
+    """Smooth functions of alpha_bar, one per row of the grid, as quintic splines over uniform t.
 
-    A quadratic in the standardised variable z that takes up the slopes at both ends comes off
-    first, so that what the spline sees is flat there.
+    A polynomial fit comes off first, so that the spline's even continuation past both ends has
+    next to nothing left to bend.
     """
 
     def __init__(self, slices: _Slices, value):
         self.slices = slices
-        z = (slices.alpha_bar - slices.mode[:, None]) / slices.scale[:, None]
-        slope = (
-            np.diff(value[:, [0, 1, -2, -1]], axis=1)[:, ::2]
-            / np.diff(z[:, [0, 1, -2, -1]], axis=1)[:, ::2]
-        )
-        at = (z[:, [0, -1]] + z[:, [1, -2]]) / 2
-        self.quadratic = (slope[:, 1] - slope[:, 0]) / (at[:, 1] - at[:, 0]) / 2
-        self.linear = slope[:, 0] - 2 * self.quadratic * at[:, 0]
-        rest = value - self.linear[:, None] * z - self.quadratic[:, None] * z**2
+        t = np.linspace(-1, 1, slices.t.size)
+        basis = np.polynomial.chebyshev.chebvander(t, 8)
+        self.polynomial = np.linalg.lstsq(basis, value.T)[0]  # (9, S)
+        rest = value - (basis @ self.polynomial).T
         coefficients = spline_filter1d(rest, order=5, axis=1, mode="mirror")
         self.columns = value.shape[1] + 6
         self.flat = np.pad(coefficients, ((0, 0), (3, 3)), mode="reflect").ravel()
@@ -570,14 +565,15 @@ class _Splines:
         """Values of the given rows' functions at ``x``; -inf outside the tabulated range."""
         s = self.slices
         z = (x - s.mode[rows]) / s.scale[rows]
+        last = s.t.size - 1
         index = (_B_MEAN * np.arcsinh(z / _B_MEAN) - s.t[0]) / (s.t[1] - s.t[0])
-        inside = (index >= 0) & (index <= s.t.size - 1)
-        position = (index + rows * self.columns + 3)[inside]
-        smooth = self.linear[rows] * z + self.quadratic[rows] * z**2
-        value = np.full(index.shape, -np.inf)
-        value[inside] = smooth[inside] + map_coordinates(
-            self.flat, [position], order=5, prefilter=False
-        )
+        inside = (index >= 0) & (index <= last)
+        index, rows = index[inside], np.broadcast_to(rows, inside.shape)[inside]
+        t = 2 * index / last - 1
+        value = np.full(inside.shape, -np.inf)
+        value[inside] = map_coordinates(
+            self.flat, [index + rows * self.columns + 3], order=5, prefilter=False
+        ) + np.polynomial.chebyshev.chebval(t, self.polynomial[:, rows], tensor=False)
         return value
 
 
