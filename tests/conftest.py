@@ -19,7 +19,8 @@ def build(root: Path) -> subprocess.CompletedProcess:
     """Build the book in a folder as the Makefile does: from scratch, but for the executed notebooks."""
     for old in ("html", ".doctrees"):
         shutil.rmtree(root / "_build" / old, ignore_errors=True)
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", ".", "-W", "-n", "--keep-going"]
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", ".", "-W", "-n", "--keep-going"]
     return subprocess.run(command, cwd=root, capture_output=True, text=True)
 
 
@@ -27,15 +28,16 @@ def build(root: Path) -> subprocess.CompletedProcess:
 def site() -> Path:
     """Return the folder of the built pages."""
     result = build(ROOT)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    assert result.returncode == 0 and (ROOT / "_build" / "html").is_dir(), (
+        result.stdout[-3000:] + result.stderr[-6000:]
+    )
     return ROOT / "_build" / "html"
 
 
 @pytest.fixture(scope="session")
 def executed(site) -> dict[str, nbformat.NotebookNode]:
     """Return the notebooks with the outputs that the build gave them, by name."""
-    cache = get_cache(str(execution_cache(ROOT)))
+    cache = get_cache(str(execution_cache(ROOT)))  # a KeyError below: sources changed since the build
     return {
-        path.stem: cache.get_cache_bundle(cache.match_cache_file(str(path)).pk).nb
-        for path in NOTEBOOKS
+        path.stem: cache.get_cache_bundle(cache.match_cache_file(str(path)).pk).nb for path in NOTEBOOKS
     }
