@@ -178,7 +178,7 @@ def drop_thebe(app: Sphinx, pagename, templatename, context, doctree) -> None:
     context["script_files"] = [
         script
         for script in context["script_files"]
-        if "thebe" not in str(getattr(script, "filename", script) or "")
+        if "thebe" not in f"{script.filename} {script.attributes.get('body', '')}".lower()
     ]
 
 
