@@ -1,5 +1,6 @@
 """The exact posterior of the binomial models, held against slower and simpler computations."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -38,6 +39,20 @@ CASES = {
     "all and none, lognormal": ([3, 7, 0], [3, 20, 2], st.lognorm(1.0), (0, 1.5), {}),
     "half-t": (SUCCESSES, TRIALS, half_student_t(3, 2.5), (0, 1.5), {}),
     "gamma": (SUCCESSES, TRIALS, st.gamma(2, scale=0.5), (0, 1.5), {}),
+    "three women, wide prior on the mean": (
+        [2, 1],
+        [2, 1],
+        st.expon(),
+        (0, 10),
+        {"nodes": 15},
+    ),
+    "mean far wider than the data, half-Cauchy": (
+        [0, 18, 104],
+        [2, 22, 303],
+        st.halfcauchy(),
+        (0, 20),
+        {"nodes": 15},
+    ),
     "bounded above and below, a district without trials": (
         [3, 0],
         [7, 0],
@@ -91,6 +106,8 @@ def test_moments_quantiles_and_evidence_agree_with_adaptive_quadrature(name):
     for j, points, cdf in zip(first, cuts["alpha"], slow["cdf"]["alpha"], strict=True):
         shift = (np.array(cdf) - PROBS) / exact.pdf("alpha", points, district=j)
         assert np.abs(shift / exact.sd["alpha"].sel(district=j)).max() < LIMIT
+        shift_of_p = shift * expit(points) * expit(-points)
+        assert np.abs(shift_of_p / exact.sd["p"].sel(district=j)).max() < LIMIT
     assert exact.log_marginal_likelihood == pytest.approx(
         slow["log_marginal_likelihood"], abs=LIMIT
     )
@@ -185,6 +202,20 @@ def test_what_cannot_be_resolved_is_refused(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ExactPosteriorError, match="tail too heavy"):
         exact_posterior([0], [0], sigma_prior=half_student_t(1.1))
+
+
+def test_an_inaccurate_quantile_is_refused(monkeypatch):
+    monkeypatch.setattr(binomial, "QUANTILE_TOLERANCE", 1e-13)
+    with pytest.raises(ExactPosteriorError, match="quantile of .* is not accurate"):
+        base().quantile(0.945)
+
+
+def test_results_can_be_pickled_after_use():
+    exact = base()
+    before = exact.summary
+    again = pickle.loads(pickle.dumps(exact))
+    xr.testing.assert_equal(again.quantile(PROBS), exact.quantile(PROBS))
+    xr.testing.assert_equal(again.summary, before)
 
 
 def test_fixed_effects_are_one_dimensional_integrals():

@@ -67,6 +67,28 @@ def test_errors_are_the_distance_from_the_exact_means(centered_draws, exact):
     assert errors.loc["alpha[3]", "mcse_error"] == pytest.approx(float(third.mean() - truth) / mcse)
 
 
+def test_parameters_without_exact_moments_have_no_error():
+    y, n = [3, 2, 1], [3, 2, 4]
+    exact = exact_posterior(y, n, sigma_prior=scipy.stats.halfcauchy())
+    assert np.isinf(exact.sd["sigma"])
+    model = varying_intercept_model(
+        y, n, parameterization="non-centered", sigma_prior=scipy.stats.halfcauchy()
+    )
+    fit = nutpie.sample(
+        nutpie.compile_pymc_model(model),
+        draws=100,
+        tune=200,
+        chains=2,
+        cores=1,
+        seed=1,
+        progress_bar=False,
+    )
+    result = score(fit, exact, label="half-Cauchy")
+    undefined = result.errors[["sd_error", "mcse_error"]].isna().all(axis=1)
+    assert set(undefined.index[undefined]) == {"sigma", "alpha[1]", "alpha[2]"}
+    assert np.isfinite(scoreboard([result])["worst error (sd)"]).all()
+
+
 def test_centered_fit_misses_the_neck_and_the_non_centered_fit_does_not(
     centered_draws, non_centered_draws, exact
 ):

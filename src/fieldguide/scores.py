@@ -61,7 +61,8 @@ class Score:
         One row per scalar parameter (``sigma``, ``alpha[3]``, ...) with columns ``exact_mean``,
         ``exact_sd``, ``mean``, ``sd``, ``mcse``, ``sd_error`` (error of the mean in exact
         posterior standard deviations, signed) and ``mcse_error`` (the same in Monte Carlo
-        standard errors as the fit estimates them).
+        standard errors as the fit estimates them). Both are NaN for a parameter without a finite
+        exact mean and sd, which a heavy-tailed prior on sigma may cause.
     """
 
     label: str
@@ -213,7 +214,8 @@ def score(
             "mcse": _flat(az.mcse(posterior)),
         }
     ).rename_axis("parameter")
-    error = errors["mean"] - errors["exact_mean"]
+    defined = np.isfinite(errors["exact_mean"]) & np.isfinite(errors["exact_sd"])
+    error = (errors["mean"] - errors["exact_mean"]).where(defined)
     errors["sd_error"] = error / errors["exact_sd"]
     errors["mcse_error"] = error / errors["mcse"]
     missing_share = unreached = np.nan

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import sici
 
-SUFFICIENT = 1e-8
+SUFFICIENT = 1e-10
 """Tabulation stops when the estimated error of the distribution function is below this."""
 
 
@@ -96,3 +96,8 @@ class Marginal:
         i = np.searchsorted(self._cdf_nodes, q)
         low, high = self.t[max(i - 2, 0)], self.t[min(i + 1, self.t.size - 1)]
         return float(self.from_t(brentq(lambda t: self._cdf_t(t) - q, low, high, xtol=1e-13)))
+
+    def quantile_error(self, x: float) -> float:
+        """What `error` means for the quantile ``x``: itself, over the density there."""
+        t = self.to_t(x) + self.step * np.array([-0.05, 0.05])
+        return float(self.error * np.diff(self.from_t(t))[0] / np.diff(self._cdf_t(t))[0])

@@ -49,12 +49,16 @@ __all__ = [
 ]
 
 TOLERANCE = 4e-7
-"""Largest error estimate, in posterior standard deviations, that is not refused."""
+"""Largest error estimate of a moment, in posterior standard deviations, that is not refused."""
+
+QUANTILE_TOLERANCE = 1e-6
+"""The same for a quantile."""
 
 # Nodes are centre + width * B sinh(t / B): even in the middle, ever wider outside. B per variable:
 _B_INNER, _B_MEAN, _B_SPREAD = 2.5, 3.0, 2.0
 _STEPS = (0.3, 0.6, 0.4)  # first steps in t for the spread, the mean and the inner integral
 _CHUNK = 1 << 11  # pairs handled at once, so that their nodes stay in the processor's cache
+_REACH = 5.0  # ends of alpha_bar's grid, in t, where the data say enough about alpha_bar
 _NOTHING = 3e-11  # probability at the ends of a grid that is not worth going further for
 _LOG_TWO_PI = np.log(2 * np.pi)
 _ALPHA_PRIOR = scipy.stats.norm(0, 1.5)
@@ -449,7 +453,7 @@ def _make_plan(model: _Model, moments: int) -> _Plan:
     # logit about as wide as 1; nodes spaced by a wide prior would miss them.
     log_cap = np.log(1.5) + 0.5 * np.log1p(np.minimum(model.sigma(points[0]), 1) ** 2)
     excess = np.exp(max(0.0, (points[2] - log_cap).max()))
-    reach = _B_MEAN * np.arcsinh(np.sinh(5 / _B_MEAN) * excess)
+    reach = _B_MEAN * np.arcsinh(np.sinh(_REACH / _B_MEAN) * excess)
 
     fine = np.linspace(low, high, 4001)
     mass = np.exp(np.interp(fine, v, density) - density.max())
@@ -581,7 +585,18 @@ _HERMITE_Z, _HERMITE_W = np.polynomial.hermite_e.hermegauss(14)
 _HERMITE_W = _HERMITE_W / np.sqrt(2 * np.pi)
 
 
-class _VaryingIntercepts:
+class _Engine:
+    """What the models share: marginals are made when asked for, and made again after pickling."""
+
+    @cached_property
+    def _marginals(self) -> dict:
+        return {}
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "_marginals"}
+
+
+class _VaryingIntercepts(_Engine):
     """Everything `ExactPosterior` asks of the varying-intercept model."""
 
     names = ("alpha_bar", "p_bar", "sigma")
@@ -619,6 +634,10 @@ class _VaryingIntercepts:
                 weight[every] = grid.weight[every]
                 m, v = _moments(grid, weight)
                 change = np.maximum(np.abs(m - mean), np.abs(np.sqrt(v) - sd)) / sd
+                if self.plan.reach > _REACH:
+                    # alpha_bar is so wide that p_bar is a step between distant nodes, where
+                    # halving their distance gains less than the square
+                    change[1] **= 0.65
                 missed.append(max(change[finite].max(), abs(2 * weight.sum() - 1)))
             sd_p = sd[-self.mixed.size :]
             errors = [*np.square(missed), _inner_error(self.model, grid, step_inner, sd_p)]
@@ -781,10 +800,6 @@ class _VaryingIntercepts:
         ]
         return np.stack(out)
 
-    @cached_property
-    def _marginals(self) -> dict:
-        return {}
-
     def pdf(self, name: str, unit: int):
         if name == "sigma":
             return self._pdf_sigma
@@ -826,7 +841,7 @@ class _VaryingIntercepts:
         return marginal
 
 
-class _FixedEffects:
+class _FixedEffects(_Engine):
     """Everything `ExactPosterior` asks of the fixed-effects model: districts on their own."""
 
     names = ()
@@ -856,7 +871,6 @@ class _FixedEffects:
                 "use a less extreme prior."
             )
         self.log_marginal_likelihood = float(finer.log_integral @ model.count) + model.log_constant
-        self._marginals = {}
 
     def pdf(self, name, unit):
         model = self.model
@@ -916,10 +930,25 @@ class ExactPosterior:
             raise ValueError("A quantile's probability must lie strictly between 0 and 1.")
         engine = self._engine
         units = engine.model.successes.size
+        sd = dict(zip(engine.names, engine.moments[1], strict=False))
+        sd_alpha, sd_p = engine.moments[1][len(engine.names) :].reshape(2, -1)
 
         def quantiles(name, unit=None):
             marginal = engine.marginal(name, unit)
-            return [marginal.quantile(v) for v in values]
+            found = np.array([marginal.quantile(v) for v in values])
+            error = np.array([marginal.quantile_error(x) for x in found])
+            sds = (sd[name], sd.get("p_bar")) if unit is None else (sd_alpha[unit], sd_p[unit])
+            relative = error / sds[0]
+            if name != "sigma":
+                relative = np.maximum(relative, error * expit(found) * expit(-found) / sds[1])
+            if (relative > QUANTILE_TOLERANCE).any():
+                worst = np.nanargmax(relative)
+                raise ExactPosteriorError(
+                    f"The {100 * values[worst]:g}% quantile of {name} is not accurate (error "
+                    f"estimate {relative[worst]:.0e} posterior sd); use a less extreme "
+                    "probability or less extreme priors."
+                )
+            return found
 
         data = {}
         for name in engine.names:
