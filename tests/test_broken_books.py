@@ -44,9 +44,7 @@ def book_with(code, root):
         "format: jb-book\nroot: book/index\nchapters:\n  - file: notebooks/01_only\n"
     )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = new_notebook(
-        cells=[new_markdown_cell("# Only"), new_code_cell(code)], metadata=kernel
-    )
+    notebook = new_notebook(cells=[new_markdown_cell("# Only"), new_code_cell(code)], metadata=kernel)
     nbformat.write(notebook, root / "notebooks" / "01_only.ipynb")
     return root
 

@@ -72,11 +72,7 @@ def test_prior_draws_follow_the_prior():
     priors, rng = TrialPriors(), np.random.default_rng(3)
     drawn = pd.DataFrame([calibration.draw_prior(rng, priors) for _ in range(1500)])
     beta = scipy.stats.beta(4, 4, loc=-1, scale=2)
-    for name, prior in [
-        ("intercept", priors.intercept),
-        ("sd_effect", priors.sd),
-        ("corr", beta),
-    ]:
+    for name, prior in [("intercept", priors.intercept), ("sd_effect", priors.sd), ("corr", beta)]:
         assert scipy.stats.kstest(drawn[name], prior.cdf).pvalue > 1e-3
 
 
@@ -100,9 +96,7 @@ def test_uniformity_accepts_uniform_and_rejects_what_is_not():
 
 
 def test_coverage_counts_misses_and_keeps_divergent_fits():
-    rows = pd.DataFrame(
-        {"scenario": "s", "multiply": 1, "divergences": [0, 3, 0, 0]}, index=range(4)
-    )
+    rows = pd.DataFrame({"scenario": "s", "multiply": 1, "divergences": [0, 3, 0, 0]}, index=range(4))
     for name in ESTIMANDS:
         rows[f"{name}:truth"], rows[f"{name}:mean"] = 1.0, [1.0, 1.5, 2.0, 1.1]
         rows[f"{name}:low"], rows[f"{name}:high"] = [0.0, 0.5, 1.5, -1.0], [2.0, 2.5, 2.5, 3.0]
@@ -158,9 +152,7 @@ def test_centered_fits_are_worse_than_non_centered_at_the_questions_size():
     scored = calibration.errors(stored("divergences"), stored("reference"))
     small = scored[(scored["multiply"] == 1) & (scored["target_accept"] == 0.8)]
     form = small.groupby("parameterization")
-    assert (
-        form["divergences"].median()["centered"] > 5 * form["divergences"].median()["non-centered"]
-    )
+    assert form["divergences"].median()["centered"] > 5 * form["divergences"].median()["non-centered"]
     assert form["missing"].mean()["centered"] > form["missing"].mean()["non-centered"] + 0.1
 
 

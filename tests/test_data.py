@@ -2,13 +2,7 @@
 
 import pytest
 
-from fieldguide.data import (
-    DATA_FOLDER,
-    DataError,
-    load_bangladesh,
-    load_schools,
-    load_three_districts,
-)
+from fieldguide.data import DATA_FOLDER, DataError, load_bangladesh, load_schools, load_three_districts
 
 TEXT = (DATA_FOLDER / "bangladesh.csv").read_text(encoding="utf-8")
 
@@ -54,10 +48,7 @@ DAMAGES = {
         TEXT.replace("18.44,1\n", "old,1\n", 1),
         ["row 2", "age_centered", "a number", "'old'"],
     ),
-    "a duplicated woman": (
-        TEXT.replace("\n3,1,", "\n2,1,", 1),
-        ["row 3", "woman", "once per woman"],
-    ),
+    "a duplicated woman": (TEXT.replace("\n3,1,", "\n2,1,", 1), ["row 3", "woman", "once per woman"]),
     "rows cut off": ("\n".join(TEXT.splitlines()[:1000]) + "\n", ["expected 1934", "found 999"]),
     "cut within a row": (TEXT[: TEXT.index("\n900,") + 8], ["row 901", "empty cell"]),
     "an unknown district": (TEXT.replace("\n1,1,", "\n1,54,", 1), ["row 2", "district", "'54'"]),

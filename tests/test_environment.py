@@ -35,9 +35,22 @@ def test_requirements_are_a_fresh_export():
     if uv is None:
         pytest.skip("uv is neither on PATH nor in .uv; the lock itself is compared above")
     export = subprocess.run(
-        [uv, "export", "--locked", "--no-hashes", "--no-header", "--no-emit-project", "--no-dev",
-         "--no-annotate", "--offline", "--quiet"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        [
+            uv,
+            "export",
+            "--locked",
+            "--no-hashes",
+            "--no-header",
+            "--no-emit-project",
+            "--no-dev",
+            "--no-annotate",
+            "--offline",
+            "--quiet",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert export.stdout == (ROOT / "requirements.txt").read_text(encoding="utf-8")
 

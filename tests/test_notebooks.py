@@ -52,8 +52,13 @@ def test_chapter_has_its_parts(path):
     cells = nbformat.read(path, as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert text.startswith("# ")
-    for part in ("**After this chapter**", "**Read first:**", "## Exercises",
-                 "## Checked when this page was built", "## Versions"):
+    for part in (
+        "**After this chapter**",
+        "**Read first:**",
+        "## Exercises",
+        "## Checked when this page was built",
+        "## Versions",
+    ):
         assert part in text
     assert text.count("<summary>Hint</summary>") >= 3
     solutions = [c for c in cells if "hide-cell" in c.metadata.get("tags", [])]

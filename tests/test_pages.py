@@ -40,8 +40,10 @@ def test_page_loads_nothing_from_another_host(site, page):
     loaded = [
         tag[attribute]
         for attribute in ("src", "href", "data")
-        for tag in soup.select(f"script[{attribute}], link[{attribute}], img[{attribute}], "
-                               f"iframe[{attribute}], object[{attribute}]")
+        for tag in soup.select(
+            f"script[{attribute}], link[{attribute}], img[{attribute}], "
+            f"iframe[{attribute}], object[{attribute}]"
+        )
     ]
     assert loaded
     assert [url for url in loaded if urlsplit(url).netloc] == []
@@ -83,8 +85,13 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     flags = [
-        "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
     ]
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=BROWSER, args=flags)
@@ -104,9 +111,11 @@ def test_page_opens_whole_and_quietly(site, server, browser, page, scheme):
     tab.on("requestfailed", lambda request: trouble.append(f"failed: {request.url}"))
     tab.on(
         "request",
-        lambda request: None
-        if request.url.startswith((base, "data:", "blob:"))
-        else trouble.append(f"foreign: {request.url}"),
+        lambda request: (
+            None
+            if request.url.startswith((base, "data:", "blob:"))
+            else trouble.append(f"foreign: {request.url}")
+        ),
     )
     tab.goto(base + page)
     if tab.query_selector("article .math"):

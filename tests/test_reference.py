@@ -27,30 +27,32 @@ LIMIT = 5e-7  # asserted, in posterior sds; the promise is 1e-6
 CASES = {
     "three districts, exponential": (SUCCESSES, TRIALS, st.expon(), (0, 1.5), {}),
     "three districts, half-Cauchy": (SUCCESSES, TRIALS, st.halfcauchy(), (0, 1.5), {}),
-    "ridge at small sigma, half-normal 0.1": (
-        SUCCESSES,
-        TRIALS,
-        st.halfnorm(scale=0.1),
-        (0, 1.5),
-        {},
-    ),
+    "ridge at small sigma, half-normal 0.1": (SUCCESSES, TRIALS, st.halfnorm(scale=0.1), (0, 1.5), {}),
     "10,000 trials, most and none": ([9000, 0], [10_000] * 2, st.expon(), (0, 1.5), {"nodes": 13}),
     "10,000 trials, close": ([9000, 9050, 8990], [10_000] * 3, st.expon(), (0, 1.5), {}),
     "all and none, lognormal": ([3, 7, 0], [3, 20, 2], st.lognorm(1.0), (0, 1.5), {}),
     "half-t": (SUCCESSES, TRIALS, half_student_t(3, 2.5), (0, 1.5), {}),
     "gamma": (SUCCESSES, TRIALS, st.gamma(2, scale=0.5), (0, 1.5), {}),
-    "three women, wide prior on the mean": (
-        [2, 1],
-        [2, 1],
-        st.expon(),
-        (0, 10),
-        {"nodes": 15},
-    ),
+    "three women, wide prior on the mean": ([2, 1], [2, 1], st.expon(), (0, 10), {"nodes": 15}),
     "mean far wider than the data, half-Cauchy": (
         [0, 18, 104],
         [2, 22, 303],
         st.halfcauchy(),
         (0, 20),
+        {"nodes": 15},
+    ),
+    "districts at odds with a tight prior": (
+        [164, 91, 1039, 4, 2522],
+        [861, 93, 1040, 4, 2524],
+        st.halfnorm(scale=0.5),
+        (-1.2, 1.5),
+        {"nodes": 13},
+    ),
+    "almost nobody, wide priors": (
+        [0, 25],
+        [1651, 2354],
+        st.halfnorm(scale=5),
+        (1.8, 20),
         {"nodes": 15},
     ),
     "bounded above and below, a district without trials": (
@@ -108,9 +110,7 @@ def test_moments_quantiles_and_evidence_agree_with_adaptive_quadrature(name):
         assert np.abs(shift / exact.sd["alpha"].sel(district=j)).max() < LIMIT
         shift_of_p = shift * expit(points) * expit(-points)
         assert np.abs(shift_of_p / exact.sd["p"].sel(district=j)).max() < LIMIT
-    assert exact.log_marginal_likelihood == pytest.approx(
-        slow["log_marginal_likelihood"], abs=LIMIT
-    )
+    assert exact.log_marginal_likelihood == pytest.approx(slow["log_marginal_likelihood"], abs=LIMIT)
     assert exact.error < 1e-6
 
 
@@ -166,9 +166,7 @@ def test_half_cauchy_without_data_has_the_quantiles_of_its_prior():
     exact = exact_posterior([0], [0], sigma_prior=st.halfcauchy(scale=2))
     x = st.halfcauchy(scale=2).ppf(PROBS)
     assert np.allclose(exact.quantile(PROBS)["sigma"], x, rtol=2e-6)
-    assert np.allclose(
-        exact.pdf("sigma", [0.01, 1, 1000]), st.halfcauchy(0, 2).pdf([0.01, 1, 1000])
-    )
+    assert np.allclose(exact.pdf("sigma", [0.01, 1, 1000]), st.halfcauchy(0, 2).pdf([0.01, 1, 1000]))
 
 
 @pytest.mark.parametrize("prior", [st.expon(), st.halfcauchy(), st.halfnorm(scale=0.25)])
@@ -280,9 +278,7 @@ def test_quadrature_agrees_with_a_long_non_centered_run():
         alpha = pm.Deterministic("alpha", alpha_bar + sigma * z, dims="district")
         pm.Deterministic("p", pm.math.invlogit(alpha), dims="district")
         pm.Binomial("successes", n=TRIALS, logit_p=alpha, observed=SUCCESSES, dims="district")
-        draws = pm.sample(
-            5000, chains=4, cores=1, target_accept=0.95, random_seed=20, progressbar=False
-        )
+        draws = pm.sample(5000, chains=4, cores=1, target_accept=0.95, random_seed=20, progressbar=False)
     exact = base()
     names = ["alpha_bar", "sigma", "alpha", "p"]
     posterior = draws.posterior.dataset[names]

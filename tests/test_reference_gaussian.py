@@ -94,9 +94,7 @@ def test_joint_density_at_a_point_is_that_of_dense_matrices(few):
     from fieldguide.reference.gaussian import _check_priors, _Model
 
     table, products = few
-    priors = _check_priors(
-        products, stats.halfnorm(scale=5), stats.halfnorm(scale=10), (3.0, 8.0), 2.0
-    )
+    priors = _check_priors(products, stats.halfnorm(scale=5), stats.halfnorm(scale=10), (3.0, 8.0), 2.0)
     model = _Model(products, priors)
     rng = np.random.default_rng(2)
     for _ in range(5):
@@ -169,15 +167,11 @@ def test_a_stronger_lkj_prior_pulls_the_correlation_to_zero(schools):
 
 def test_independent_effects_are_the_limit_of_a_strong_lkj_prior(schools):
     fixed = exact_gaussian_posterior(schools, lkj_eta=None, **PRIORS).summary
-    strong = exact_gaussian_posterior(
-        schools, lkj_eta=400, nodes=(36, 28, 60, 32), **PRIORS
-    ).summary
+    strong = exact_gaussian_posterior(schools, lkj_eta=400, nodes=(36, 28, 60, 32), **PRIORS).summary
     assert float(fixed["mean"].sel(parameter="correlation")) == 0
     for name in ("sd_intercept", "sd_slope", "ses"):
         one, other = fixed.sel(parameter=name), strong.sel(parameter=name)
-        assert float(one["mean"]) == pytest.approx(
-            float(other["mean"]), abs=0.05 * float(one["sd"])
-        )
+        assert float(one["mean"]) == pytest.approx(float(other["mean"]), abs=0.05 * float(one["sd"]))
 
 
 def test_group_effects_agree_with_conditional_means_of_a_sharp_posterior(few):

@@ -201,9 +201,7 @@ def test_constant_predictor_is_refused(schools):
 
 def test_redundant_predictor_is_refused(schools):
     with pytest.raises(DesignError, match="combination of the others"):
-        cross_products(
-            "math ~ ses + twice + (ses | school)", schools.assign(twice=2 * schools["ses"])
-        )
+        cross_products("math ~ ses + twice + (ses | school)", schools.assign(twice=2 * schools["ses"]))
 
 
 def test_a_school_without_rows_is_refused(schools):
@@ -233,9 +231,7 @@ def test_r_still_prints_the_quoted_figures():
         pytest.skip("Rscript is not installed; the figures quoted from R are taken as they are")
     probe = "quit(status = !all(c('lme4', 'blme') %in% rownames(installed.packages())))"
     if subprocess.run(["Rscript", "-e", probe], check=False).returncode:
-        pytest.skip(
-            "R is here without lme4 and blme; the figures quoted from R are taken as they are"
-        )
+        pytest.skip("R is here without lme4 and blme; the figures quoted from R are taken as they are")
     script = Path("data") / "r_schools.R"
     done = subprocess.run(
         ["Rscript", str(script)], cwd=DATA_FOLDER.parent, capture_output=True, text=True, check=True
@@ -248,10 +244,7 @@ def test_r_still_prints_the_quoted_figures():
             quoted, again = quoted["tight"], fresh[name]["tight"]
         else:
             again = fresh[name]
-        if (
-            name == "blmer_default_call"
-            and fresh["versions"]["blme"].replace(".5", "-5") != "1.0-5"
-        ):
+        if name == "blmer_default_call" and fresh["versions"]["blme"].replace(".5", "-5") != "1.0-5":
             continue  # another version may have mended its default call
         np.testing.assert_allclose(again["fixed"], quoted["fixed"], atol=2e-5)
         np.testing.assert_allclose(again["se"], quoted["se"], atol=2e-5)

@@ -156,9 +156,7 @@ def independent_log_density(trial, priors, corr_half, intercept, effect, sd, the
     total += scipy.stats.beta.logpdf(corr_half, priors.lkj_eta, priors.lkj_eta)
     total += sites.logpdf(np.column_stack([theta, delta])).sum()
     total += scipy.stats.binom.logpmf(trial["control"], size[:, 0], expit(theta)).sum()
-    return (
-        total + scipy.stats.binom.logpmf(trial["treated"], size[:, 1], expit(theta + delta)).sum()
-    )
+    return total + scipy.stats.binom.logpmf(trial["treated"], size[:, 1], expit(theta + delta)).sum()
 
 
 @pytest.mark.parametrize("unequal", [False, True])
@@ -227,9 +225,7 @@ def test_estimands_of_draws_equal_the_sum_by_hand():
     treated = expit((draws["site_intercept"] + draws["site_effect"]).values)
     average = [0.75 * p[..., 0] + 0.25 * p[..., 1] for p in (control, treated)]
     np.testing.assert_allclose(found["risk_difference"], average[1] - average[0])
-    np.testing.assert_allclose(
-        found["marginal_log_odds_ratio"], logit(average[1]) - logit(average[0])
-    )
+    np.testing.assert_allclose(found["marginal_log_odds_ratio"], logit(average[1]) - logit(average[0]))
     np.testing.assert_allclose(found["coefficient"], draws["effect"])
     with pytest.raises(TrialError, match="Unknown estimand 'odds'"):
         estimate(draws, [30, 10], ["odds"])
@@ -259,9 +255,7 @@ def brute_force(trial, priors, draws, rng):
         theta = intercept - effect / 2 + sd[0] * z[0]
         delta = effect + sd[1] * (rho * z[0] + np.sqrt(1 - rho**2) * z[1])
         log_weight += scipy.stats.binom.logpmf(row["control"], row["n_control"], expit(theta))
-        log_weight += scipy.stats.binom.logpmf(
-            row["treated"], row["n_treated"], expit(theta + delta)
-        )
+        log_weight += scipy.stats.binom.logpmf(row["treated"], row["n_treated"], expit(theta + delta))
     return np.exp(log_weight), {
         "intercept": intercept,
         "effect": effect,
@@ -320,9 +314,7 @@ def test_centered_form_misses_small_spreads_at_the_questions_size():
     exact = answer.probability_below("sd_effect", 0.05)
     seen, divergences = [], []
     for seed in range(3):
-        fit = sample_trial(
-            question_trial(), seed=seed, parameterization="centered", target_accept=0.8
-        )
+        fit = sample_trial(question_trial(), seed=seed, parameterization="centered", target_accept=0.8)
         seen.append(float((fit["posterior"]["sd_effect"] < 0.05).mean()))
         divergences.append(int(fit["sample_stats"]["diverging"].sum()))
     assert np.mean(seen) < 0.7 * exact

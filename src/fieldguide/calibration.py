@@ -34,13 +34,7 @@ from fieldguide.trial import (
     true_estimands,
 )
 
-POPULATION = {
-    "intercept": -1.6,
-    "effect": 0.6,
-    "sd_intercept": 0.5,
-    "sd_effect": 0.5,
-    "corr": 0.0,
-}
+POPULATION = {"intercept": -1.6, "effect": 0.6, "sd_intercept": 0.5, "sd_effect": 0.5, "corr": 0.0}
 """The population, in logits, from which the ``drawn`` scenarios draw new sites every time."""
 
 QUANTITIES = (*HYPERPARAMETERS, "risk_difference")
@@ -305,10 +299,7 @@ def fit_reference(cell: Mapping) -> dict[str, float]:
         for column in ("mean", "sd", "error")
     }
     row["below_0.1:sd_effect"] = answer.probability_below("sd_effect", 0.1)
-    return row | {
-        "ess_share": answer.ess_share,
-        "quadrature_error": answer.quadrature_error,
-    }
+    return row | {"ess_share": answer.ess_share, "quadrature_error": answer.quadrature_error}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -508,9 +499,7 @@ def errors(fits: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
     for name in QUANTITIES:
         gap = joined[f"{name}:mean"] - joined[f"{name}:mean:reference"]
         result[f"sd_error:{name}"] = gap / joined[f"{name}:sd"]
-        result[f"mcse_error:{name}"] = gap / np.hypot(
-            joined[f"{name}:mcse"], joined[f"{name}:error"]
-        )
+        result[f"mcse_error:{name}"] = gap / np.hypot(joined[f"{name}:mcse"], joined[f"{name}:error"])
     exact = joined["below_0.1:sd_effect:reference"]
     result["missing"] = 1 - joined["below_0.1:sd_effect"] / exact
     return result
@@ -554,12 +543,7 @@ def reference_design(design: pd.DataFrame) -> pd.DataFrame:
     return design[keys].drop_duplicates(ignore_index=True)
 
 
-COVERAGE_DESIGNS = [
-    ("question", 1),
-    ("question", 4),
-    ("drawn:5x100", 1),
-    ("drawn:10x50", 1),
-]
+COVERAGE_DESIGNS = [("question", 1), ("question", 4), ("drawn:5x100", 1), ("drawn:10x50", 1)]
 """Scenario and sample size multiplier of each design whose coverage is counted."""
 
 

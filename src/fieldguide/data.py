@@ -23,19 +23,14 @@ def _zero_one(meaning: str) -> pa.Column:
 
 def _real(low: float, high: float, unit: str) -> pa.Column:
     return pa.Column(
-        float,
-        pa.Check.in_range(low, high),
-        description=f"a number from {low:g} to {high:g} ({unit})",
+        float, pa.Check.in_range(low, high), description=f"a number from {low:g} to {high:g} ({unit})"
     )
 
 
 BANGLADESH = pa.DataFrameSchema(
     {
         "woman": pa.Column(
-            int,
-            pa.Check.in_range(1, 1934),
-            unique=True,
-            description="a whole number, once per woman",
+            int, pa.Check.in_range(1, 1934), unique=True, description="a whole number, once per woman"
         ),
         "district": pa.Column(
             int,

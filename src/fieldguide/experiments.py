@@ -42,12 +42,7 @@ import pymc as pm
 import scipy.stats
 from tqdm import tqdm
 
-from fieldguide.models import (
-    PARAMETERIZATIONS,
-    marginal_model,
-    recover_alpha,
-    varying_intercept_model,
-)
+from fieldguide.models import PARAMETERIZATIONS, marginal_model, recover_alpha, varying_intercept_model
 from fieldguide.reference import exact_posterior
 from fieldguide.scores import THRESHOLDS, score
 

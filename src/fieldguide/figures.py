@@ -114,9 +114,7 @@ def plot_exact_contours(
     ordered = np.sort(density.ravel())[::-1]
     held = np.cumsum(ordered) * (x[1] - x[0]) * (log_sigma[1] - log_sigma[0])
     levels = [ordered[min(np.searchsorted(held, share), ordered.size - 1)] for share in CONTOUR_SHARES]
-    ax.contour(
-        x, np.exp(log_sigma), density.T, levels=levels, colors=color, linewidths=0.9
-    )
+    ax.contour(x, np.exp(log_sigma), density.T, levels=levels, colors=color, linewidths=0.9)
     ax.set(xlim=alpha_range, ylim=sigma_range, yscale="log")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set_xlabel(f"effect of district {district} (logit)")

@@ -270,12 +270,7 @@ def fixed_effects_model(
 
 
 def marginal_model(
-    successes,
-    trials,
-    *,
-    sigma_prior=BASE_SIGMA_PRIOR,
-    alpha_prior=BASE_ALPHA_PRIOR,
-    nodes: int = 32,
+    successes, trials, *, sigma_prior=BASE_SIGMA_PRIOR, alpha_prior=BASE_ALPHA_PRIOR, nodes: int = 32
 ) -> pm.Model:
     r"""The varying-intercept model with its districts integrated out: two parameters are left.
 

@@ -58,9 +58,7 @@ def show_figure(figure, name: str, caption: str, alt: str) -> None:
         If the caption or the alternative text is missing.
     """
     if len(alt) < 15 or not caption:
-        raise ValueError(
-            f"figure {name!r} needs a caption and an alternative text of 15 characters"
-        )
+        raise ValueError(f"figure {name!r} needs a caption and an alternative text of 15 characters")
     figure = _matplotlib_figure(figure)
     buffer = BytesIO()
     figure.savefig(buffer, dpi=DPI, bbox_inches="tight", facecolor="white")

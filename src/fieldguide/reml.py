@@ -216,9 +216,7 @@ def wishart(df: float) -> Penalty:
         raise ValueError(f"df = {df} rewards singular covariances; use 3 (no penalty) or more.")
 
     def log_density(sd_intercept, sd_slope, sd_slope_given_intercept):
-        return (
-            0 * sd_slope if df == 3 else (df - 3) * np.log(sd_intercept * sd_slope_given_intercept)
-        )
+        return 0 * sd_slope if df == 3 else (df - 3) * np.log(sd_intercept * sd_slope_given_intercept)
 
     return log_density
 
@@ -434,9 +432,7 @@ def _describe(theta, stats, objective, evaluations) -> RemlFit:
     )
 
 
-def profile(
-    stats: CrossProducts, sd_slope, correlation, penalty: Penalty | None = None
-) -> np.ndarray:
+def profile(stats: CrossProducts, sd_slope, correlation, penalty: Penalty | None = None) -> np.ndarray:
     """Minimise the (penalised) deviance over everything but the slope's sd and the correlation.
 
     Parameters

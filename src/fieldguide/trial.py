@@ -85,12 +85,7 @@ def question_trial() -> pd.DataFrame:
     """
     half = QUESTION_SITES["n"] // 2
     return pd.DataFrame(
-        {
-            "n_control": half,
-            "n_treated": half,
-            "control": [2, 29, 0, 0, 6],
-            "treated": [1, 46, 4, 0, 7],
-        }
+        {"n_control": half, "n_treated": half, "control": [2, 29, 0, 0, 6], "treated": [1, 46, 4, 0, 7]}
     )
 
 
@@ -232,9 +227,7 @@ def check_trial(trial: pd.DataFrame) -> pd.DataFrame:
     """
     missing = [column for column in COUNT_COLUMNS if column not in trial.columns]
     if missing:
-        raise TrialError(
-            f"A trial needs the columns {', '.join(COUNT_COLUMNS)}; missing: {missing}."
-        )
+        raise TrialError(f"A trial needs the columns {', '.join(COUNT_COLUMNS)}; missing: {missing}.")
     if trial.empty:
         raise TrialError("A trial needs at least one site; this one has none.")
     counts = trial[COUNT_COLUMNS].to_numpy(dtype=float)
@@ -337,8 +330,7 @@ def trial_model(
     """
     if parameterization not in PARAMETERIZATIONS:
         raise TrialError(
-            f"Unknown parameterization {parameterization!r}; use one of "
-            f"{', '.join(PARAMETERIZATIONS)}."
+            f"Unknown parameterization {parameterization!r}; use one of {', '.join(PARAMETERIZATIONS)}."
         )
     priors = priors or TrialPriors()
     data = model_data(trial, priors)
@@ -450,9 +442,7 @@ def estimate(draws: xr.Dataset, weights, names: Sequence[str] | None = None) -> 
     theta, delta = draws["site_intercept"], draws["site_effect"]
     weights = np.asarray(weights, dtype=float)
     if weights.shape != (theta.sizes["site"],) or not (weights > 0).all():
-        raise TrialError(
-            f"weights needs a positive number for each of {theta.sizes['site']} sites."
-        )
+        raise TrialError(f"weights needs a positive number for each of {theta.sizes['site']} sites.")
     weights = xr.DataArray(weights / weights.sum(), dims="site")
     control = (expit(theta) * weights).sum("site")
     treated = (expit(theta + delta) * weights).sum("site")

@@ -149,8 +149,15 @@ def _inner_chunk(out, a, s, y, n, step):
     p = (y + 0.5) / (n + 1)
     centre = logit(p)
     information, precision = n * p * (1 - p), 1 / s**2
-    low, high = (y - n) / precision, y / precision  # the score lies between y - n and y
+    # the score lies between y - n and y, and the mode between `a` and where the likelihood peaks;
+    # one that peaks nowhere has lost to the normal log(n s^2) beyond zero
+    low, high = (y - n) / precision, y / precision
+    with np.errstate(divide="ignore"):
+        peak, room = logit(np.divide(y, n, out=np.full_like(a, 0.5), where=n > 0)) - a, np.log(n * s**2)
+    low = np.maximum(low, np.where(y > 0, np.minimum(peak, 0), np.minimum(-room - a, -1)))
+    high = np.minimum(high, np.where(y < n, np.maximum(peak, 0), np.maximum(room - a, 1)))
     delta = np.clip((centre - a) * information / (information + precision), low, high)
+    last = np.inf
     for _ in range(60):
         p = expit(a + delta)
         slope = y - n * p - delta * precision
@@ -159,8 +166,11 @@ def _inner_chunk(out, a, s, y, n, step):
         if (np.abs(move) < 0.1 * width).all():
             break
         low, high = np.where(slope > 0, delta, low), np.where(slope < 0, delta, high)
-        delta += move
-        delta = np.where((delta < low) | (delta > high), (low + high) / 2, delta)
+        newton = delta + move
+        halve = (newton < low) | (newton > high) | (np.abs(move) > 0.5 * last)
+        newton = np.where(halve, (low + high) / 2, newton)
+        last = np.abs(newton - delta)
+        delta = newton
 
     # With nearly no or nearly all successes the integrand has a logistic step in it; once the
     # integrand is wide and reaches the step, its nodes belong around that step.
@@ -443,10 +453,8 @@ def _make_plan(model: _Model, moments: int) -> _Plan:
     density = np.concatenate([tail[:stop][::-1], density])
     ok = density > -np.inf
     v, density = v[ok], density[ok]
-    alive = np.flatnonzero(
-        density + growth * (v - v[0]) > (density + growth * (v - v[0])).max() - 36
-    )
-    low = v[np.flatnonzero(density > density.max() - 36)[0]]
+    alive = np.flatnonzero(density + growth * (v - v[0]) > (density + growth * (v - v[0])).max() - 36)
+    low = v[max(np.flatnonzero(density > density.max() - 36)[0] - 1, 0)]
     high = v[min(alive[-1] + 1, v.size - 1)]
 
     # Steps of the likelihood in alpha_bar are about as wide as sigma, and steps of the inverse
@@ -626,6 +634,11 @@ class _VaryingIntercepts(_Engine):
                 low, high = reach
                 reach = [low - 0.7 * (ends[0] > _NOTHING), high + 0.7 * (ends[1] > _NOTHING)]
                 continue
+            ends = [grid.weight[0].sum(), grid.weight[-1].sum()]
+            if max(ends) > _NOTHING:
+                self.plan.low -= 0.7 * (ends[0] > _NOTHING)
+                self.plan.high += 0.7 * (ends[1] > _NOTHING)
+                continue
             mean, variance = _moments(grid, grid.weight)
             sd = np.sqrt(variance)
             missed = []
@@ -723,7 +736,7 @@ class _VaryingIntercepts(_Engine):
     def _pdf_v(self, v):
         slices = self._slices_at(v, self.grid.slices.t, self.steps[2])
         log_likelihood = logsumexp(slices.log_weight + slices.log_measure, axis=1)
-        return np.exp(log_likelihood + self.model.log_sigma_prior(v) - self.log_marginal_likelihood)
+        return np.exp(log_likelihood + self.model.log_sigma_prior(v) - self.fine.log_marginal_likelihood)
 
     def _pdf_sigma(self, x):
         low, high = self.model.sigma_prior.support()
@@ -732,9 +745,7 @@ class _VaryingIntercepts(_Engine):
         inside = (x > low) & (x < high)
         if inside.any():
             v = self.model.v(x[inside])
-            jacobian = np.exp(
-                self.model.sigma_prior.logpdf(x[inside]) - self.model.log_sigma_prior(v)
-            )
+            jacobian = np.exp(self.model.sigma_prior.logpdf(x[inside]) - self.model.log_sigma_prior(v))
             out[inside] = self._pdf_v(v) * jacobian
         return out
 
@@ -791,11 +802,9 @@ class _VaryingIntercepts(_Engine):
         slices = self._slices_at(self.model.v(sigma), self.fine.slices.t, self.steps[2])
         density = self._given_sigma(slices, unit)
         log_prior = self.model.sigma_prior.logpdf(sigma) + log_sigma
-        log_prior = np.where(inside, log_prior - self.log_marginal_likelihood, -np.inf)
+        log_prior = np.where(inside, log_prior - self.fine.log_marginal_likelihood, -np.inf)
         out = [
-            density(np.array([i]), alpha, log_prior[[i]])
-            if np.isfinite(log_prior[i])
-            else 0 * alpha
+            density(np.array([i]), alpha, log_prior[[i]]) if np.isfinite(log_prior[i]) else 0 * alpha
             for i in range(sigma.size)
         ]
         return np.stack(out)
@@ -960,9 +969,7 @@ class ExactPosterior:
         alpha = alpha[engine.model.member].T
         data["alpha"] = (("quantile", "district"), alpha)
         data["p"] = (("quantile", "district"), expit(alpha))
-        result = xr.Dataset(
-            data, coords={"quantile": values, "district": self.mean["district"].values}
-        )
+        result = xr.Dataset(data, coords={"quantile": values, "district": self.mean["district"].values})
         return result if np.ndim(q) else result.isel(quantile=0)
 
     def interval(self, prob: float = 0.89) -> xr.Dataset:
@@ -991,8 +998,7 @@ class ExactPosterior:
             found = np.flatnonzero(labels == district)
             if district is None or not found.size:
                 raise ValueError(
-                    f"{name} needs district=, one of {', '.join(map(str, labels))}; "
-                    f"got {district!r}."
+                    f"{name} needs district=, one of {', '.join(map(str, labels))}; got {district!r}."
                 )
             return int(self._engine.model.member[found[0]])
         if name not in self._engine.names:
@@ -1090,9 +1096,7 @@ def _check(successes, trials, alpha_prior, sigma_prior, district, probs):
         )
     kind = getattr(getattr(alpha_prior, "dist", None), "name", None)
     if kind != "norm":
-        raise TypeError(
-            "alpha_prior must be a frozen normal, for instance scipy.stats.norm(0, 1.5)."
-        )
+        raise TypeError("alpha_prior must be a frozen normal, for instance scipy.stats.norm(0, 1.5).")
     with np.errstate(all="ignore"):
         mean, sd = float(alpha_prior.mean()), float(alpha_prior.std())
     if not (np.isfinite(mean) and np.isfinite(sd) and sd > 0):

@@ -172,9 +172,7 @@ class GaussianPosterior:
     def _evaluate(self, parameter, x, cumulative):
         known = [*self._stats.terms, *_VARIANCE_PARAMETERS]
         if parameter not in known:
-            raise KeyError(
-                f"There is no parameter {parameter!r}; choose one of {', '.join(known)}."
-            )
+            raise KeyError(f"There is no parameter {parameter!r}; choose one of {', '.join(known)}.")
         x = np.asarray(x, float)
         if parameter in self._stats.terms:
             k = self._stats.terms.index(parameter)
@@ -256,9 +254,7 @@ def _check_priors(stats, sd_prior, sigma_prior, fixed_prior, lkj_eta) -> _Priors
     if not (np.isfinite(mean).all() and np.isfinite(sd).all() and (sd > 0).all()):
         raise ValueError("fixed_prior must be proper: finite means, finite positive sds.")
     if lkj_eta is not None and not lkj_eta >= 1:
-        raise ValueError(
-            f"lkj_eta = {lkj_eta} is below 1; use 1 or more, or None for no correlation."
-        )
+        raise ValueError(f"lkj_eta = {lkj_eta} is below 1; use 1 or more, or None for no correlation.")
     return _Priors(mean, sd, *pair, sigma_prior, lkj_eta)
 
 
@@ -415,9 +411,7 @@ class _Grid:
         """E[beta - m | theta] and E[(beta - m)(beta - m)' | theta] of each node kept."""
         w = self.weight_kept / self.weight_kept.sum(1, keepdims=True)
         mean = np.einsum("tk,tkp->tp", w, self.rotated_mean)
-        second = np.einsum(
-            "tk,tkp,tkq->tpq", w, self.rotated_mean, self.rotated_mean, optimize=True
-        )
+        second = np.einsum("tk,tkp,tkq->tpq", w, self.rotated_mean, self.rotated_mean, optimize=True)
         diagonal = np.einsum("tk,tkp->tp", w, self.rotated_variance)
         index = np.arange(mean.shape[1])
         second[:, index, index] += diagonal
@@ -438,9 +432,9 @@ class _Grid:
         mean, sd, weight = self._cached[1]
         if cumulative:
             return np.array([weight @ ndtr((v - mean) / sd) for v in x])
-        return np.array(
-            [weight @ (np.exp(-0.5 * ((v - mean) / sd) ** 2) / sd) for v in x]
-        ) / np.sqrt(2 * np.pi)
+        return np.array([weight @ (np.exp(-0.5 * ((v - mean) / sd) ** 2) / sd) for v in x]) / np.sqrt(
+            2 * np.pi
+        )
 
     def bounds(self, parameter):
         sigma = self.box[3]
@@ -478,8 +472,7 @@ class _Grid:
         if x.ndim == 1 and series.shape[1] == 1:
             return legendre.legval(unit, series[:, 0]) * inside
         columns = [
-            legendre.legval(unit[..., c], series[:, c]) * inside[..., c]
-            for c in range(series.shape[1])
+            legendre.legval(unit[..., c], series[:, c]) * inside[..., c] for c in range(series.shape[1])
         ]
         return np.stack(columns, -1)
 
@@ -489,9 +482,7 @@ class _Grid:
         if parameter in ("sigma", "correlation"):
             axis = 3 if parameter == "sigma" else 2
             if axis == 2 and self.fixed_correlation:
-                raise ValueError(
-                    "The correlation is fixed at 0 in this model, so it has no density."
-                )
+                raise ValueError("The correlation is fixed at 0 in this model, so it has no density.")
             mass = weight.sum(axis=tuple(i for i in range(4) if i != axis))
             density = mass / self.legendre_weights[axis]
             if axis == 3:
@@ -513,9 +504,7 @@ class _Grid:
                 "The correlation is fixed at 0 in this model, so there is no joint density."
             )
         mass = self.weight.reshape(self.shape).sum(0)  # (n1, nr, K)
-        density = (
-            mass / np.multiply.outer(self.legendre_weights[1], self.legendre_weights[2])[..., None]
-        )
+        density = mass / np.multiply.outer(self.legendre_weights[1], self.legendre_weights[2])[..., None]
         n1, nr, count = density.shape
         along_slope = self._series(1, density).reshape(n1, nr, count)
         along_both = self._series(2, along_slope.transpose(1, 0, 2)).reshape(nr, n1, count)
