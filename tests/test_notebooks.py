@@ -38,7 +38,7 @@ def test_cells_are_short_and_plain(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             folded = {"hide-input", "remove-input", "hide-cell"} & set(cell.metadata.get("tags", []))
-            assert len(cell.source.splitlines()) <= (50 if folded else 30), cell.source
+            assert len(cell.source.splitlines()) <= (50 if folded else 25), cell.source
         else:
             # MyST roles and directives show raw in JupyterLab.
             assert "```{" not in cell.source
