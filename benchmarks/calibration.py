@@ -6,6 +6,7 @@
     python benchmarks/calibration.py sbc           # data/trial_sbc.parquet
     python benchmarks/calibration.py precision     # data/trial_precision.parquet
     python benchmarks/calibration.py speed         # 200 fits, against pm.sample, brms and simuk
+    python benchmarks/calibration.py scale         # 10,000 short fits, killed midway and resumed
 
 An interrupted run goes on where it stopped. Each table gets a JSON file beside it that says how
 it was made.
@@ -17,14 +18,19 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # one process per core; threads would only get in the way
 
 import argparse
+import contextlib
 import json
 import logging
+import multiprocessing
 import shutil
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+import pandas as pd
+import psutil
+import pyarrow.parquet as pq
 import pymc as pm
 import simuk
 
@@ -55,11 +61,7 @@ def study(name: str) -> None:
     seconds = time.perf_counter() - start
     work.replace(final)
     sidecar = experiments.write_provenance(
-        final,
-        table,
-        design,
-        command=f"python benchmarks/calibration.py {name}",
-        seconds=seconds,
+        final, table, design, command=f"python benchmarks/calibration.py {name}", seconds=seconds
     )
     record = json.loads(sidecar.read_text(encoding="utf-8"))
     record["data"] = {"population": calibration.POPULATION, "seed": "the replicate's number"}
@@ -94,9 +96,7 @@ def brms_seconds(trials: list) -> float | str:
     with tempfile.TemporaryDirectory() as folder:
         for k, trial in enumerate(trials):
             as_rows(trial).to_csv(Path(folder) / f"{k}.csv", index=False)
-        done = subprocess.run(
-            [rscript, "-e", BRMS, folder], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([rscript, "-e", BRMS, folder], capture_output=True, text=True, check=False)
     if done.returncode:
         return f"not measured: {done.stderr.strip().splitlines()[-1]}"
     return float(done.stdout.split()[-1])
@@ -152,11 +152,45 @@ def speed(fits: int = 200, others: int = 3) -> None:
     )
 
 
+def scale(fits: int = 10_000) -> None:
+    """Make 10,000 fits of 4 x (50 + 50) draws; kill the run by force midway; resume it."""
+    design = experiments.cross(
+        scenario=["question"], parameterization=["non-centered"], target_accept=[0.9],
+        tune=[50], draws=[50], replicate=range(fits),
+    )  # fmt: skip
+
+    def run(path):
+        experiments.run_grid(design, calibration.fit_trial, path, progress=False)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scale.parquet"
+        for leave in (fits // 2, None):
+            start, peak = time.perf_counter(), 0
+            process = multiprocessing.get_context("fork").Process(target=run, args=(path,))
+            process.start()
+            own = psutil.Process(process.pid)
+            while process.is_alive():
+                time.sleep(1)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    family = [own, *own.children(recursive=True)]
+                    peak = max(peak, sum(p.memory_info().rss for p in family))
+                parts = path.with_name(path.name + ".parts").glob("*.parquet")
+                if leave and sum(pq.read_metadata(part).num_rows for part in parts) > leave:
+                    process.kill()
+            process.join()
+            seconds = time.perf_counter() - start
+            what = "killed" if leave else "resumed and finished"
+            print(f"{what} after {seconds:.0f} s, {peak / 2**20:.0f} MiB at most in all processes")
+        table = pd.read_parquet(path)
+        print(f"{len(table)} fits, {table['replicate'].nunique()} different ones")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=[*STUDIES, "speed"])
+    parser.add_argument("study", choices=[*STUDIES, "speed", "scale"])
     name = parser.parse_args().study
-    speed() if name == "speed" else study(name)
+    others = {"speed": speed, "scale": scale}
+    others[name]() if name in others else study(name)
 
 
 if __name__ == "__main__":

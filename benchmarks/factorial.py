@@ -29,10 +29,7 @@ DESIGNS = {
 def run(name: str, path: Path) -> tuple[pd.DataFrame, float]:
     start = time.perf_counter()
     table = experiments.run_grid(
-        DESIGNS[name](),
-        experiments.fit_three_districts,
-        path,
-        group=experiments.MODEL_COLUMNS,
+        DESIGNS[name](), experiments.fit_three_districts, path, group=experiments.MODEL_COLUMNS
     )
     return table, time.perf_counter() - start
 
@@ -63,11 +60,7 @@ def main() -> None:
     table.to_parquet(final, index=False)
     work.unlink()
     sidecar = experiments.write_provenance(
-        final,
-        table,
-        DESIGNS[name](),
-        command=f"python benchmarks/factorial.py {name}",
-        seconds=seconds,
+        final, table, DESIGNS[name](), command=f"python benchmarks/factorial.py {name}", seconds=seconds
     )
     print(f"{len(table)} fits in {seconds:.1f} s: {final.name}, {sidecar.name}")
     print_processor_time()

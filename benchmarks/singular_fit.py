@@ -144,9 +144,7 @@ def bambi_fit(table, *, noncentered: bool, seed: int) -> xr.DataTree:
     names = ("Intercept", "ses", "catholic", "ses:catholic")
     priors = {name: bmb.Prior("Normal", mu=0, sigma=20) for name in names}
     priors |= {"1|school": group, "ses|school": group, "sigma": bmb.Prior("HalfNormal", sigma=10)}
-    model = bmb.Model(
-        FORMULA, table, priors=priors, noncentered=noncentered, center_predictors=False
-    )
+    model = bmb.Model(FORMULA, table, priors=priors, noncentered=noncentered, center_predictors=False)
     draws = model.fit(draws=1000, tune=1000, chains=4, random_seed=seed, progressbar=False)
     p = draws["posterior"].to_dataset()
     beta = xr.concat([p[name] for name in names], xr.IndexVariable("term", list(names)))
@@ -252,9 +250,7 @@ def timings() -> pd.DataFrame:
         "statsmodels MixedLM": lambda: smf.mixedlm(
             "math ~ ses * catholic", table, groups="school", re_formula="~ses"
         ).fit(),
-        "exact answer: means and sds": lambda: exact_gaussian_posterior(
-            products, lkj_eta=ETA, **PRIORS
-        ),
+        "exact answer: means and sds": lambda: exact_gaussian_posterior(products, lkj_eta=ETA, **PRIORS),
         "exact answer with quantiles": lambda: (
             exact_gaussian_posterior(products, lkj_eta=ETA, **PRIORS).summary
         ),

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from fieldguide import experiments
+from fieldguide.calibration import fit_trial
 from fieldguide.experiments import (
     GridError,
     agreement,
@@ -49,6 +50,18 @@ def small_design(seeds=6):
     )
 
 
+def trials_design():
+    """Simulated trials, each fitted."""
+    return cross(
+        scenario=["question"],
+        parameterization=["non-centered"],
+        target_accept=[0.9],
+        tune=[200],
+        draws=[200],
+        replicate=range(12),
+    )
+
+
 def untimed(table):
     return table.drop(columns="seconds")
 
@@ -57,6 +70,28 @@ def untimed(table):
 def uninterrupted(tmp_path_factory):
     path = tmp_path_factory.mktemp("uninterrupted") / "fits.parquet"
     return run_grid(small_design(), fit_three_districts, path, group=experiments.MODEL_COLUMNS, **QUIET)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_trials(tmp_path_factory):
+    path = tmp_path_factory.mktemp("uninterrupted") / "trials.parquet"
+    return run_grid(trials_design(), fit_trial, path, **QUIET)
+
+
+def start_run(folder, path, design, fit):
+    """Run a grid in a process of its own; both arguments are names in this module."""
+    script = folder / "run.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import test_experiments as tests
+            if __name__ == "__main__":
+                tests.run_grid(tests.{design}(), tests.{fit}, {str(path)!r}, progress=False)
+            """
+        )
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -125,35 +160,31 @@ def test_rows_come_in_the_order_of_the_design(uninterrupted):
     pd.testing.assert_frame_equal(uninterrupted[list(design)], design)
 
 
-def test_a_run_killed_by_force_loses_no_finished_fit(uninterrupted, tmp_path):
+@pytest.mark.parametrize(
+    ("design", "fit", "whole"),
+    [
+        ("small_design", "fit_three_districts", "uninterrupted"),
+        ("trials_design", "fit_trial", "uninterrupted_trials"),
+    ],
+)
+def test_a_run_killed_by_force_loses_no_finished_fit(design, fit, whole, tmp_path, request):
+    whole = request.getfixturevalue(whole)
     path = tmp_path / "killed.parquet"
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import sys
-            from test_experiments import fit_three_districts, run_grid, small_design
-            if __name__ == "__main__":
-                run_grid(small_design(), fit_three_districts, sys.argv[1], progress=False)
-            """
-        )
-    )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen([sys.executable, script, path], env=environment)
+    process = start_run(tmp_path, path, design, fit)
     try:
         wait_for_fits(path, 2, process)
         children = psutil.Process(process.pid).children(recursive=True)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert not path.exists()
     before = finished_fits(path)
-    assert 2 <= len(before) < len(uninterrupted)
+    assert 2 <= len(before) < len(whole)
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive, "worker processes outlived the run"
 
-    resumed = run_grid(small_design(), fit_three_districts, path, **QUIET)
-    pd.testing.assert_frame_equal(untimed(resumed), untimed(uninterrupted))
+    resumed = run_grid(globals()[design](), globals()[fit], path, **QUIET)
+    pd.testing.assert_frame_equal(untimed(resumed), untimed(whole))
     # Kept and not made again: even the time each fit took is the one measured before the kill.
     assert set(before["seconds"]) <= set(resumed["seconds"])
     assert path.exists()
@@ -162,21 +193,7 @@ def test_a_run_killed_by_force_loses_no_finished_fit(uninterrupted, tmp_path):
 
 def test_ctrl_c_keeps_finished_fits(tmp_path, threads):
     path = tmp_path / "stopped.parquet"
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import sys
-            from test_experiments import cross, run_grid, slow_square
-            if __name__ == "__main__":
-                run_grid(cross(x=range(200)), slow_square, sys.argv[1], progress=False)
-            """
-        )
-    )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen(
-        [sys.executable, script, path], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    process = start_run(tmp_path, path, "long_design", "slow_square")
     try:
         wait_for_fits(path, 4, process)
         process.send_signal(signal.SIGINT)
@@ -187,9 +204,13 @@ def test_ctrl_c_keeps_finished_fits(tmp_path, threads):
     assert "KeyboardInterrupt" in message
     kept = finished_fits(path)
     assert 4 <= len(kept) < 200
-    table = run_grid(cross(x=range(200)), square, path, executor=threads, **QUIET)
+    table = run_grid(long_design(), square, path, executor=threads, **QUIET)
     assert table["square"].tolist() == [x**2 for x in range(200)]
     assert table["stamp"].isin(kept["stamp"]).sum() == len(kept)
+
+
+def long_design():
+    return cross(x=range(200))
 
 
 def slow_square(cell):
@@ -197,7 +218,15 @@ def slow_square(cell):
     return square(cell)
 
 
-def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(uninterrupted, tmp_path):
+@pytest.mark.parametrize(
+    ("design", "fit", "whole"),
+    [
+        (small_design(), fit_three_districts, "uninterrupted"),
+        (trials_design(), fit_trial, "uninterrupted_trials"),
+    ],
+)
+def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(design, fit, whole, tmp_path, request):
+    whole = request.getfixturevalue(whole)
     distributed = pytest.importorskip("distributed")
     path = tmp_path / "dask.parquet"
     with (
@@ -218,13 +247,11 @@ def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(uninterrupted, tmp_
 
         killer = threading.Thread(target=kill_one)
         killer.start()
-        table = run_grid(
-            small_design(), fit_three_districts, path, executor=client.get_executor(), **QUIET
-        )
+        table = run_grid(design, fit, path, executor=client.get_executor(), **QUIET)
         killer.join()
         assert killed[0][1] < len(table), "the worker was killed too late to matter"
         assert killed[0][0] not in client.run(os.getpid).values()
-    pd.testing.assert_frame_equal(untimed(table), untimed(uninterrupted))
+    pd.testing.assert_frame_equal(untimed(table), untimed(whole))
 
 
 def test_a_process_that_dies_is_replaced(tmp_path):

@@ -512,7 +512,7 @@ FORMS = ("non-centered", "centered")
 
 
 def divergence_design(
-    *, replicates: Iterable[int] = range(3), seeds: Iterable[int] = range(2)
+    *, replicates: Iterable[int] = range(5), seeds: Iterable[int] = range(4)
 ) -> pd.DataFrame:
     """Form x prior scale x target_accept at the question's size; form x target_accept x size."""
     shared = {"replicate": list(replicates), "seed": list(seeds)}
@@ -555,8 +555,6 @@ def coverage_design(trials: int = 200, target_accept: float = 0.95) -> pd.DataFr
             multiply=[multiply],
             parameterization=["non-centered"],
             target_accept=[target_accept],
-            tune=[500],
-            draws=[500],
             replicate=range(trials),
         )
         for scenario, multiply in COVERAGE_DESIGNS
@@ -564,7 +562,7 @@ def coverage_design(trials: int = 200, target_accept: float = 0.95) -> pd.DataFr
     return pd.concat(parts, ignore_index=True)
 
 
-def sbc_design(simulations: int = 200) -> pd.DataFrame:
+def sbc_design(simulations: int = 500) -> pd.DataFrame:
     """Both forms at the default target_accept, on the same simulated trials."""
     return cross(
         parameterization=FORMS,
@@ -575,7 +573,7 @@ def sbc_design(simulations: int = 200) -> pd.DataFrame:
     )
 
 
-def precision_design(replicates: Iterable[int] = range(4)) -> pd.DataFrame:
+def precision_design(replicates: Iterable[int] = range(40)) -> pd.DataFrame:
     """Number of sites x participants per site, sites drawn from `POPULATION`."""
     return cross(
         scenario=[f"drawn:{j}x{n}" for j in (5, 10, 20, 40) for n in (20, 100, 400)],
