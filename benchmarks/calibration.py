@@ -35,7 +35,8 @@ import pymc as pm
 import simuk
 
 from fieldguide import calibration, experiments
-from fieldguide.trial import VALID_SITES, as_rows, simulate_trial, trial_model
+from fieldguide.data import VALID_SITES, as_rows, simulate_trial
+from fieldguide.trial import trial_model
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 STUDIES = {

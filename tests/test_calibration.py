@@ -9,9 +9,9 @@ import pytest
 import scipy.stats
 
 from fieldguide import calibration
-from fieldguide.data import DATA_FOLDER
+from fieldguide.data import DATA_FOLDER, VALID_SITES, TrialError
 from fieldguide.experiments import run_grid
-from fieldguide.trial import ESTIMANDS, VALID_SITES, TrialError, TrialPriors, true_estimands
+from fieldguide.trial import ESTIMANDS, TrialPriors, true_estimands
 
 CELL = {
     "scenario": "question",

@@ -18,6 +18,7 @@ from fieldguide.reference import (
     exact_posterior_fixed,
     half_student_t,
 )
+from fieldguide.reference import _binomial_quadrature as quadrature
 
 SUCCESSES, TRIALS = [30, 7, 2], [117, 20, 2]
 PROBS = [0.055, 0.5, 0.945]
@@ -172,7 +173,7 @@ def test_half_cauchy_without_data_has_the_quantiles_of_its_prior():
 @pytest.mark.parametrize("prior", [st.expon(), st.halfcauchy(), st.halfnorm(scale=0.25)])
 def test_a_change_of_grid_changes_nothing(prior, monkeypatch):
     before = base(sigma_prior=prior).summary
-    monkeypatch.setattr(binomial, "_STEPS", tuple(0.7 * step for step in binomial._STEPS))
+    monkeypatch.setattr(quadrature, "_STEPS", tuple(0.7 * step for step in quadrature._STEPS))
     after = base(sigma_prior=prior).summary
     for variable in before:
         sd = before[variable].sel(statistic="sd")
@@ -182,9 +183,9 @@ def test_a_change_of_grid_changes_nothing(prior, monkeypatch):
 def test_reported_error_covers_the_actual_one(monkeypatch):
     """Coarse grids made on purpose: the estimate has to see how wrong they are."""
     exact = base()
-    monkeypatch.setattr(binomial, "TOLERANCE", np.inf)
+    monkeypatch.setattr(quadrature, "TOLERANCE", np.inf)
     for steps in [(0.5, 0.5, 0.35), (0.25, 1.0, 0.35), (0.25, 0.5, 0.7), (0.6, 1.1, 0.6)]:
-        monkeypatch.setattr(binomial, "_STEPS", steps)
+        monkeypatch.setattr(quadrature, "_STEPS", steps)
         rough = base()
         actual = max(
             float(np.abs((rough.mean[v] - exact.mean[v]) / exact.sd[v]).max()) for v in exact.mean
@@ -194,7 +195,7 @@ def test_reported_error_covers_the_actual_one(monkeypatch):
 
 
 def test_what_cannot_be_resolved_is_refused(monkeypatch):
-    monkeypatch.setattr(binomial, "TOLERANCE", 1e-18)
+    monkeypatch.setattr(quadrature, "TOLERANCE", 1e-18)
     with pytest.raises(ExactPosteriorError, match="did not converge"):
         base()
     monkeypatch.undo()

@@ -9,21 +9,18 @@ import xarray as xr
 from scipy.special import expit, logit
 
 from fieldguide.calibration import sample_trial
-from fieldguide.reference.trial import trial_reference
-from fieldguide.trial import (
+from fieldguide.data import (
     QUESTION_SITES,
     VALID_SITES,
     TrialError,
-    TrialPriors,
     arm_probabilities,
     as_rows,
     check_trial,
-    estimate,
     question_trial,
     simulate_trial,
-    trial_model,
-    true_estimands,
 )
+from fieldguide.reference.trial import trial_reference
+from fieldguide.trial import TrialPriors, estimate, trial_model, true_estimands
 
 SMALL = pd.DataFrame(
     {"n_control": [15, 25], "n_treated": [15, 25], "control": [2, 3], "treated": [4, 9]},

@@ -20,19 +20,10 @@ import pandas as pd
 import scipy.stats
 import xarray as xr
 
+from fieldguide.data import VALID_SITES, TrialError, simulate_trial
 from fieldguide.experiments import cross
 from fieldguide.reference.trial import HYPERPARAMETERS, trial_reference
-from fieldguide.trial import (
-    ESTIMANDS,
-    VALID_SITES,
-    TrialError,
-    TrialPriors,
-    estimate,
-    model_data,
-    simulate_trial,
-    trial_model,
-    true_estimands,
-)
+from fieldguide.trial import ESTIMANDS, TrialPriors, estimate, model_data, trial_model, true_estimands
 
 POPULATION = {"intercept": -1.6, "effect": 0.6, "sd_intercept": 0.5, "sd_effect": 0.5, "corr": 0.0}
 """The population, in logits, from which the ``drawn`` scenarios draw new sites every time."""

@@ -21,7 +21,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 from scipy.stats import qmc
 
-from fieldguide.trial import TrialPriors, check_trial
+from fieldguide.data import check_trial
+from fieldguide.trial import TrialPriors
 
 HYPERPARAMETERS = ("intercept", "effect", "sd_intercept", "sd_effect", "corr")
 _DEGREES = 6.0  # of freedom of the proposal

@@ -1,0 +1,37 @@
+"""The book's tables, checked when they are loaded, and simulated multi-site trials."""
+
+from fieldguide.data.tables import (
+    DATA_FOLDER,
+    DataError,
+    count_by_district,
+    load_bangladesh,
+    load_schools,
+    load_three_districts,
+)
+from fieldguide.data.trials import (
+    QUESTION_SITES,
+    VALID_SITES,
+    TrialError,
+    arm_probabilities,
+    as_rows,
+    check_trial,
+    question_trial,
+    simulate_trial,
+)
+
+__all__ = [
+    "DATA_FOLDER",
+    "QUESTION_SITES",
+    "VALID_SITES",
+    "DataError",
+    "TrialError",
+    "arm_probabilities",
+    "as_rows",
+    "check_trial",
+    "count_by_district",
+    "load_bangladesh",
+    "load_schools",
+    "load_three_districts",
+    "question_trial",
+    "simulate_trial",
+]
