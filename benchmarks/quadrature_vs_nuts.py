@@ -141,7 +141,6 @@ def main() -> None:
         ]:
             rows = table[table["method"] == method]
             ax.loglog(rows["seconds"], rows["error"], marker=marker, color=color)
-            last = rows.iloc[-1]
             quick_one = method == "quadrature"
             point = rows.iloc[len(rows) // 2]
             ax.annotate(

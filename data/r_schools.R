@@ -48,6 +48,18 @@ for (df in c(3, 3.0001, 3.01, 3.1, 3.5, 4, 4.5, 6)) {
                                 cov.prior = wishart(df = DF, scale = Inf)), list(DF = df))))
   out <- c(out, sprintf('"wishart_%s": %s', format(df, digits = 6), describe(fit)))
 }
+# The three districts of the case study, in the same way: no penalty, blme's default, gamma(2).
+districts <- data.frame(users = c(30, 7, 2), women = c(117, 20, 2), district = factor(1:3))
+g <- cbind(users, women - users) ~ 1 + (1 | district)
+sd_of_districts <- function(fit) formatC(attr(VarCorr(fit)$district, "stddev"), digits = 6,
+                                         format = "g")
+out <- c(out, sprintf(
+  '"districts": {"formula": "%s", "nAGQ": 100, "none": %s, "wishart": %s, "gamma_2": %s}',
+  paste(deparse(g), collapse = ""),
+  sd_of_districts(quiet(glmer(g, districts, binomial, nAGQ = 100))),
+  sd_of_districts(quiet(bglmer(g, districts, family = binomial, nAGQ = 100))),
+  sd_of_districts(quiet(bglmer(g, districts, family = binomial, nAGQ = 100,
+                               cov.prior = gamma(shape = 2, rate = 0))))))
 versions <- sprintf('"versions": {"R": "%s", "lme4": "%s", "blme": "%s"}', getRversion(),
                     packageVersion("lme4"), packageVersion("blme"))
 cat("{", paste(c(versions, out), collapse = ",\n"), "}\n")

@@ -240,6 +240,9 @@ def test_r_still_prints_the_quoted_figures():
     for name, quoted in R.items():
         if name == "versions":
             continue
+        if name == "districts":
+            assert fresh[name] == pytest.approx(quoted, abs=1e-4)
+            continue
         if "tight" in quoted:
             quoted, again = quoted["tight"], fresh[name]["tight"]
         else:
