@@ -19,7 +19,6 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 
 import argparse
 import contextlib
-import json
 import logging
 import multiprocessing
 import shutil
@@ -62,11 +61,13 @@ def study(name: str) -> None:
     seconds = time.perf_counter() - start
     work.replace(final)
     sidecar = experiments.write_provenance(
-        final, table, design, command=f"python benchmarks/calibration.py {name}", seconds=seconds
+        final,
+        table,
+        design,
+        data={"population": calibration.POPULATION, "seed": "the replicate's number"},
+        command=f"python benchmarks/calibration.py {name}",
+        seconds=seconds,
     )
-    record = json.loads(sidecar.read_text(encoding="utf-8"))
-    record["data"] = {"population": calibration.POPULATION, "seed": "the replicate's number"}
-    sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"{len(table)} fits in {seconds:.1f} s: {final.name}, {sidecar.name}")
 
 

@@ -60,7 +60,12 @@ def main() -> None:
     table.to_parquet(final, index=False)
     work.unlink()
     sidecar = experiments.write_provenance(
-        final, table, DESIGNS[name](), command=f"python benchmarks/factorial.py {name}", seconds=seconds
+        final,
+        table,
+        DESIGNS[name](),
+        data={"successes": experiments.SUCCESSES, "trials": experiments.TRIALS},
+        command=f"python benchmarks/factorial.py {name}",
+        seconds=seconds,
     )
     print(f"{len(table)} fits in {seconds:.1f} s: {final.name}, {sidecar.name}")
     print_processor_time()

@@ -613,7 +613,13 @@ def agreement(part: pd.DataFrame, whole: pd.DataFrame, keys: list[str] | None = 
 
 
 def write_provenance(
-    path: str | Path, table: pd.DataFrame, design: pd.DataFrame, *, command: str, seconds: float
+    path: str | Path,
+    table: pd.DataFrame,
+    design: pd.DataFrame,
+    *,
+    data: Mapping,
+    command: str,
+    seconds: float,
 ) -> Path:
     """Write beside a stored table how it came about, as JSON with the same name.
 
@@ -623,6 +629,8 @@ def write_provenance(
         The Parquet file; its checksum is recorded.
     table, design : DataFrame
         The result and what was asked for.
+    data : mapping
+        What was fitted: the data, or how they were simulated.
     command : str
         What remakes it.
     seconds : float
@@ -644,7 +652,7 @@ def write_provenance(
         "wall_seconds": round(seconds, 1),
         "cores": _cores(),
         "design": {name: design[name].unique().tolist() for name in design},
-        "data": {"successes": SUCCESSES, "trials": TRIALS},
+        "data": dict(data),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": {name: importlib.metadata.version(name) for name in packages},
