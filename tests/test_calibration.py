@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import xarray as xr
 
 from fieldguide import calibration
-from fieldguide.data import DATA_FOLDER, VALID_SITES, TrialError
+from fieldguide.data import DATA_FOLDER, VALID_SITES, TrialError, simulate_trial
 from fieldguide.experiments import run_grid
 from fieldguide.trial import ESTIMANDS, TrialPriors, true_estimands
 
@@ -38,6 +39,28 @@ def test_a_grid_of_trials_gives_what_single_fits_give(tmp_path):
     assert table["coefficient:mean"].nunique() == 3
     again = run_grid(design, calibration.fit_trial, tmp_path / "g.parquet", progress=False)
     pd.testing.assert_frame_equal(again, table)  # seconds too: nothing ran twice
+
+
+def test_figures_of_a_fit_are_those_of_its_draws():
+    row = calibration.fit_trial(CELL | {"replicate": 1})
+    trial, truth, sites = calibration.simulate_scenario("question", 1)
+    fit = calibration.sample_trial(trial, seed=1000, target_accept=0.95, tune=300, draws=300)
+    draws = fit["posterior"].to_dataset()
+    assert row["below_0.1:sd_effect"] == (draws["sd_effect"] < 0.1).mean() > 0
+    weights = (trial["n_control"] + trial["n_treated"]) / 500
+    p0, p1 = (1 / (1 + np.exp(-draws["site_intercept"] - k * draws["site_effect"])) for k in (0, 1))
+    difference = ((p1 - p0) * xr.DataArray(weights.to_numpy(), dims="site")).sum("site")
+    low, high = np.quantile(difference, [0.025, 0.975])
+    assert row["risk_difference:low"] == pytest.approx(low)
+    assert row["risk_difference:high"] == pytest.approx(high)
+    assert row["risk_difference:truth"] == truth["risk_difference"] == pytest.approx(0.096)
+    low, high = draws["site_effect"].quantile([0.025, 0.975], dim=("chain", "draw")).values
+    assert row["site_width"] == pytest.approx((high - low).mean())
+    p = sites["baseline"], sites["baseline"] + sites["effect"]
+    true = np.log(p[1] / (1 - p[1])) - np.log(p[0] / (1 - p[0]))
+    assert row["site_coverage"] == ((low <= true) & (true <= high)).mean()
+    error = draws["site_effect"].mean(("chain", "draw")).values - true
+    assert row["site_error"] == pytest.approx(np.sqrt((error**2).mean()))
 
 
 def test_scenarios_state_their_truth():
@@ -84,6 +107,22 @@ def test_sbc_step_ranks_every_quantity():
     assert np.unique(pits).size == pits.size
     tree = calibration.sbc_tree(rows)
     assert dict(tree["prior_sbc"].sizes) == {"chain": 1, "draw": 4}
+
+
+def test_sbc_ranks_the_truth_among_the_draws():
+    cell = {"parameterization": "non-centered", "target_accept": 0.8, "tune": 300, "draws": 300}
+    for k in range(3):
+        row = calibration.fit_sbc(cell | {"replicate": k})
+        rng = np.random.default_rng([k, *b"prior"])
+        truth = calibration.draw_prior(rng)
+        sites = calibration.draw_sites(truth, VALID_SITES["n"].to_numpy(), rng)
+        trial = simulate_trial(sites, seed=rng, scale="logit")
+        fit = calibration.sample_trial(trial, seed=1000 * k, target_accept=0.8, tune=300, draws=300)
+        thinned = fit["posterior"].to_dataset().isel(draw=slice(None, None, 12))
+        for name in ("intercept", "effect", "sd_effect", "corr"):
+            values = thinned[name].values.ravel()
+            rank = np.floor(row[f"pit:{name}"] * (values.size + 1))
+            assert rank == (values < truth[name]).sum(), name
 
 
 def test_uniformity_accepts_uniform_and_rejects_what_is_not():

@@ -1,5 +1,7 @@
 """Scores say what a fit got wrong: draws made from the exact answer, then damaged on purpose."""
 
+from dataclasses import replace
+
 import arviz as az
 import numpy as np
 import nutpie
@@ -65,6 +67,28 @@ def test_errors_are_the_distance_from_the_exact_means(centered_draws, exact):
     assert errors.loc["alpha[3]", "sd_error"] == pytest.approx(float((third.mean() - truth) / spread))
     mcse = float(az.mcse(third.values))
     assert errors.loc["alpha[3]", "mcse_error"] == pytest.approx(float(third.mean() - truth) / mcse)
+
+
+def test_each_warning_has_its_own_limit(non_centered_draws, exact):
+    good = replace(
+        score(non_centered_draws, exact, label="good"),
+        divergences=0,
+        rhat=1.0,
+        ess_bulk=1000.0,
+        ess_tail=1000.0,
+        bfmi=0.9,
+    )
+    assert not any(good.warnings.values())
+    for change, raised in [
+        ({"divergences": 1}, "divergences"),
+        ({"rhat": 1.02}, "rhat"),
+        ({"rhat": np.nan}, "rhat"),
+        ({"ess_bulk": 399.0}, "ess"),
+        ({"ess_tail": 399.0}, "ess"),
+        ({"bfmi": 0.29}, "bfmi"),
+    ]:
+        warnings = replace(good, **change).warnings
+        assert [name for name, is_raised in warnings.items() if is_raised] == [raised]
 
 
 def test_parameters_without_exact_moments_have_no_error():
