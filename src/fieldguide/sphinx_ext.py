@@ -59,7 +59,7 @@ def run_notebooks(app: Sphinx, config) -> None:
     config.nb_execution_cache_path = str(folder)
     cache = get_cache(str(folder))
     notebooks = [root / f"{page}.ipynb" for page in pages_of_toc(root)]
-    for path in filter(Path.is_file, notebooks):
+    for path in filter(Path.is_file, reversed(notebooks)):  # the late chapters take longest
         cache.add_nb_to_project(str(path))
     pending = [record for record in cache.list_project_records() if _missing(cache, record.uri)]
     if not pending:
