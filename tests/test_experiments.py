@@ -51,14 +51,14 @@ def small_design(seeds=6):
 
 
 def trials_design():
-    """Simulated trials, each fitted."""
+    """Simulated trials, each fitted: enough of them to be interrupted midway."""
     return cross(
         scenario=["question"],
         parameterization=["non-centered"],
         target_accept=[0.9],
-        tune=[200],
-        draws=[200],
-        replicate=range(12),
+        tune=[400],
+        draws=[400],
+        replicate=range(30),
     )
 
 
