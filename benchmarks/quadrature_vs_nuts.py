@@ -115,8 +115,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     use_style()
     fig, axs = plt.subplots(1, 2, figsize=(9, 4), sharey=True)
-    cases = {"3 districts": load_three_districts(), "60 districts": None}
-    cases["60 districts"] = count_by_district(load_bangladesh())
+    cases = {"3 districts": load_three_districts(), "60 districts": count_by_district(load_bangladesh())}
     for ax, (title, counts) in zip(axs, cases.items(), strict=True):
         print(title)
 
@@ -135,23 +134,16 @@ def main() -> None:
             [quadrature(counts, exact), nuts(counts, exact, draws, range(1, 3 if quick else 6))]
         )
         print(table.to_string(index=False, float_format="{:.2g}".format, na_rep=""), "\n")
-        for method, color, marker in [
-            ("quadrature", COLORS["exact"], "s"),
-            ("NUTS", COLORS["non-centered"], "o"),
+        beside = {"xytext": (12, 0), "ha": "left", "va": "center"}
+        below = {"xytext": (0, -12), "ha": "center", "va": "top"}
+        for method, label, color, marker, place in [
+            ("quadrature", "quadrature", COLORS["exact"], "s", beside),
+            ("NUTS", "NUTS,\nnon-centered", COLORS["non-centered"], "o", below),
         ]:
             rows = table[table["method"] == method]
             ax.loglog(rows["seconds"], rows["error"], marker=marker, color=color)
-            quick_one = method == "quadrature"
-            point = rows.iloc[len(rows) // 2]
-            ax.annotate(
-                method if quick_one else "NUTS,\nnon-centered",
-                (point["seconds"], point["error"]),
-                xytext=(12, 0) if quick_one else (0, -12),
-                textcoords="offset points",
-                ha="left" if quick_one else "center",
-                va="center" if quick_one else "top",
-                color=color,
-            )
+            middle = rows.iloc[len(rows) // 2][["seconds", "error"]]
+            ax.annotate(label, middle, textcoords="offset points", color=color, **place)
         ax.set(title=title, xlabel="processor time (s)")
         ax.margins(x=0.2)
     axs[0].set_ylabel("largest error of a mean\n(posterior sds)")
