@@ -35,7 +35,7 @@ import simuk
 
 from fieldguide import calibration, experiments
 from fieldguide.data import VALID_SITES, as_rows, simulate_trial
-from fieldguide.trial import trial_model
+from fieldguide.models.trial import trial_model
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 STUDIES = {
@@ -119,7 +119,7 @@ def speed(fits: int = 200, others: int = 3) -> None:
         total = time.perf_counter() - start
     ours = total / fits
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(f"fieldguide.calibration: {fits} fits in {total:.1f} s, {ours:.2f} s each")
+    print(f"fieldguide.studies.trial: {fits} fits in {total:.1f} s, {ours:.2f} s each")
 
     trials = [simulate_trial(VALID_SITES, seed=seed) for seed in range(others)]
     start = time.perf_counter()

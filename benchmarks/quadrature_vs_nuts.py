@@ -28,7 +28,7 @@ import scipy.stats
 
 from fieldguide.data import count_by_district, load_bangladesh, load_three_districts
 from fieldguide.models import varying_intercept_model
-from fieldguide.reference import _binomial_quadrature, exact_posterior
+from fieldguide.reference import _districts_quadrature, exact_posterior
 from fieldguide.style import COLORS, use_style
 
 PRIOR = scipy.stats.expon()
@@ -56,8 +56,8 @@ def quadrature(counts: pd.DataFrame, exact) -> pd.DataFrame:
     """Time and error for grids from far too coarse to finer than the default."""
     rows = []
     for factor in (3.0, 2.5, 2.2, 1.9, 1.6, 1.4, 1.2, 1.0, 0.85):
-        steps = tuple(factor * step for step in _binomial_quadrature._STEPS)
-        with mock.patch.multiple(_binomial_quadrature, _STEPS=steps, TOLERANCE=np.inf):
+        steps = tuple(factor * step for step in _districts_quadrature._STEPS)
+        with mock.patch.multiple(_districts_quadrature, _STEPS=steps, TOLERANCE=np.inf):
 
             def call():
                 return exact_posterior(counts["users"], counts["women"], sigma_prior=PRIOR)
@@ -124,8 +124,8 @@ def main() -> None:
 
         print(f"  means and sds        {1e3 * seconds(call):7.1f} ms")
         print(f"  quantiles included   {1e3 * seconds(lambda: call().summary):7.1f} ms")
-        fine = tuple(0.6 * step for step in _binomial_quadrature._STEPS)
-        with mock.patch.object(_binomial_quadrature, "_STEPS", fine):
+        fine = tuple(0.6 * step for step in _districts_quadrature._STEPS)
+        with mock.patch.object(_districts_quadrature, "_STEPS", fine):
             exact = call()
         # 60 districts cost twenty times as much per draw
         most = (10_000 if title.startswith("3") else 4_000) // (10 if quick else 1)

@@ -29,7 +29,7 @@ import xarray as xr
 from scipy import stats
 
 from fieldguide.data import DATA_FOLDER, load_schools
-from fieldguide.reference.gaussian import exact_gaussian_posterior
+from fieldguide.reference.schools import exact_gaussian_posterior
 from fieldguide.reml import cross_products, fit_reml, profile, wishart
 from fieldguide.scores import score
 

@@ -293,3 +293,71 @@ def scoreboard(scores: Iterable[Score], *, parameters: Iterable[str] | None = No
         row["never reached"] = one.unreached
         rows.append(row)
     return pd.DataFrame(rows).set_index("attempt")
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading a table of scored fits
+
+
+def flags(table: pd.DataFrame) -> pd.DataFrame:
+    """Which diagnostics raise a flag, one boolean column each, for a table of scored fits.
+
+    Columns ``divergences``, ``R-hat``, ``ESS`` (the smaller of bulk and tail), ``E-BFMI`` and
+    ``any``; thresholds in `fieldguide.scores.THRESHOLDS`.
+    """
+    smallest = table[["ess_bulk", "ess_tail"]].min(axis=1)
+    found = pd.DataFrame(
+        {
+            "divergences": table["divergences"] > 0,
+            "R-hat": ~(table["rhat"] <= THRESHOLDS["rhat"]),
+            "ESS": ~(smallest >= THRESHOLDS["ess"]),
+            "E-BFMI": ~(table["bfmi"] >= THRESHOLDS["bfmi"]),
+        }
+    )
+    return found.assign(any=found.any(axis=1))
+
+
+def is_wrong(table: pd.DataFrame, *, sd_error: float = 0.15, missing: float = 0.5) -> pd.Series:
+    """Fits whose answer is wrong: a mean far from the exact one, or the funnel's neck not visited.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Scored fits, one per row.
+    sd_error : float
+        Largest tolerated error of a posterior mean, in exact posterior sds. 400 effective draws
+        have a Monte Carlo sd of 0.05, so 0.15 is three of those.
+    missing : float
+        Largest tolerated distance from 0 of the missing share of probability at small sigma.
+    """
+    errors = table.filter(regex="^sd_error:").abs().max(axis=1)
+    return (errors > sd_error) | (table["missing_share"].abs() > missing)
+
+
+def caught_and_missed(table: pd.DataFrame, **tolerance: float) -> pd.DataFrame:
+    """Did the diagnostics see the fits that went wrong? One row per diagnostic.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Scored fits, one per row.
+    **tolerance
+        As for `is_wrong`.
+
+    Returns
+    -------
+    DataFrame
+        Counts of wrong fits that were flagged (``caught``) and not (``missed``), and of right
+        fits that were flagged (``false alarms``) and not (``rightly quiet``).
+    """
+    wrong, raised = is_wrong(table, **tolerance), flags(table)
+    rows = {
+        name: {
+            "caught": int((wrong & flag).sum()),
+            "missed": int((wrong & ~flag).sum()),
+            "false alarms": int((~wrong & flag).sum()),
+            "rightly quiet": int((~wrong & ~flag).sum()),
+        }
+        for name, flag in raised.items()
+    }
+    return pd.DataFrame(rows).T.rename_axis("diagnostic")

@@ -1,6 +1,6 @@
 """Exact posteriors: answers computed by quadrature, to hold a sampler's fit against."""
 
-from fieldguide.reference.binomial import (
+from fieldguide.reference.districts import (
     ExactPosterior,
     ExactPosteriorError,
     exact_posterior,

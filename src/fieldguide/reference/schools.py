@@ -32,7 +32,7 @@ from numpy.polynomial import legendre
 from scipy.optimize import brentq
 from scipy.special import betaln, ndtr, ndtri
 
-from fieldguide.reference.binomial import ExactPosteriorError
+from fieldguide.reference.districts import ExactPosteriorError
 from fieldguide.reml import CrossProducts, fit_reml
 
 TOLERANCE = 1e-4

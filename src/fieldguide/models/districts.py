@@ -24,22 +24,13 @@ import xarray as xr
 from pytensor.gradient import disconnected_grad
 from scipy.special import expit, log_expit, logit
 
+from fieldguide.problem import prior_parameters
+
 PARAMETERIZATIONS = ("centered", "deviation", "partial", "non-centered")
 """The forms of the varying-intercept model that sample every district's effect."""
 
 BASE_ALPHA_PRIOR = scipy.stats.norm(0, 1.5)
 BASE_SIGMA_PRIOR = scipy.stats.expon()
-
-
-def _parameters(frozen) -> tuple[str, tuple[float, ...], float, float]:
-    """Name, shape parameters, location and scale of a frozen SciPy distribution."""
-    try:
-        shapes, loc, scale = frozen.dist._parse_args(*frozen.args, **frozen.kwds)
-        return frozen.dist.name, tuple(shapes), loc, scale
-    except AttributeError:
-        raise TypeError(
-            f"A prior must be a frozen SciPy distribution such as scipy.stats.expon(), not {frozen!r}."
-        ) from None
 
 
 def as_pymc_prior(name: str, frozen, *, scale=None) -> pt.TensorVariable:
@@ -72,7 +63,7 @@ def as_pymc_prior(name: str, frozen, *, scale=None) -> pt.TensorVariable:
     >>> with pm.Model():
     ...     sigma = as_pymc_prior("sigma", scipy.stats.halfnorm(scale=0.25))
     """
-    family, shapes, loc, frozen_scale = _parameters(frozen)
+    family, shapes, loc, frozen_scale = prior_parameters(frozen)
     s = frozen_scale if scale is None else scale
     if family == "norm":
         return pm.Normal(name, loc, s)
@@ -214,7 +205,7 @@ def varying_intercept_model(
     with pm.Model(coords=_coords(district, y.size)) as model:
         scale = None
         if mutable:
-            scale = pm.Data("sigma_scale", float(_parameters(sigma_prior)[3]))
+            scale = pm.Data("sigma_scale", float(prior_parameters(sigma_prior)[3]))
             y = pm.Data("successes_data", y, dims="district")
             n = pm.Data("trials", n, dims="district")
         alpha_bar = as_pymc_prior("alpha_bar", alpha_prior)
@@ -260,7 +251,7 @@ def fixed_effects_model(
         With variables ``alpha`` (district) and the observed ``successes`` (district).
     """
     y, n = _checked_counts(successes, trials)
-    family, _, mean, sd = _parameters(alpha_prior)
+    family, _, mean, sd = prior_parameters(alpha_prior)
     if family != "norm":
         raise ValueError(f"alpha_prior must be a scipy.stats.norm, not {family}.")
     with pm.Model(coords=_coords(district, y.size)) as model:

@@ -18,7 +18,7 @@ from fieldguide.reference import (
     exact_posterior_fixed,
     half_student_t,
 )
-from fieldguide.reference import _binomial_quadrature as quadrature
+from fieldguide.reference import _districts_quadrature as quadrature
 
 SUCCESSES, TRIALS = [30, 7, 2], [117, 20, 2]
 PROBS = [0.055, 0.5, 0.945]

@@ -24,7 +24,8 @@ import xarray as xr
 from scipy.special import expit, logit
 
 from fieldguide.data import TrialError, arm_probabilities, check_trial
-from fieldguide.models import as_pymc_prior
+from fieldguide.models.districts import as_pymc_prior
+from fieldguide.problem import prior_parameters
 
 PARAMETERIZATIONS = ("centered", "non-centered")
 ESTIMANDS = ("coefficient", "marginal_log_odds_ratio", "risk_difference")
@@ -172,7 +173,7 @@ def model_data(trial: pd.DataFrame, priors: TrialPriors | None = None) -> dict:
         "n_control": counts["n_control"].to_numpy(),
         "n_treated": counts["n_treated"].to_numpy(),
         "treated_share": float(counts["n_treated"].sum() / n.sum()),
-        "sd_scale": float(sd.dist._parse_args(*sd.args, **sd.kwds)[2]),
+        "sd_scale": float(prior_parameters(sd)[3]),
     }
 
 

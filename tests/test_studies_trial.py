@@ -9,10 +9,10 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from fieldguide import calibration
+from fieldguide.studies import trial as calibration
 from fieldguide.data import DATA_FOLDER, VALID_SITES, TrialError, simulate_trial
-from fieldguide.experiments import run_grid
-from fieldguide.trial import ESTIMANDS, TrialPriors, true_estimands
+from fieldguide.grid import run_grid
+from fieldguide.models.trial import ESTIMANDS, TrialPriors, true_estimands
 
 CELL = {
     "scenario": "question",

@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from fieldguide.data import load_schools
-from fieldguide.reference.gaussian import TOLERANCE, ExactPosteriorError, exact_gaussian_posterior
+from fieldguide.reference.schools import TOLERANCE, ExactPosteriorError, exact_gaussian_posterior
 from fieldguide.reml import cross_products, fit_reml
 
 PRIORS = {
@@ -91,7 +91,7 @@ def test_agrees_with_importance_sampling_on_dense_matrices(few):
 
 def test_joint_density_at_a_point_is_that_of_dense_matrices(few):
     """The integrand itself, to rounding, at points that include a correlation of one."""
-    from fieldguide.reference.gaussian import _check_priors, _Model
+    from fieldguide.reference.schools import _check_priors, _Model
 
     table, products = few
     priors = _check_priors(products, stats.halfnorm(scale=5), stats.halfnorm(scale=10), (3.0, 8.0), 2.0)

@@ -8,7 +8,7 @@ import scipy.stats
 import xarray as xr
 from scipy.special import expit, logit
 
-from fieldguide.calibration import sample_trial
+from fieldguide.studies.trial import sample_trial
 from fieldguide.data import (
     QUESTION_SITES,
     VALID_SITES,
@@ -20,7 +20,7 @@ from fieldguide.data import (
     simulate_trial,
 )
 from fieldguide.reference.trial import trial_reference
-from fieldguide.trial import TrialPriors, estimate, trial_model, true_estimands
+from fieldguide.models.trial import TrialPriors, estimate, trial_model, true_estimands
 
 SMALL = pd.DataFrame(
     {"n_control": [15, 25], "n_treated": [15, 25], "control": [2, 3], "treated": [4, 9]},

@@ -11,7 +11,7 @@ import scipy.stats
 import xarray as xr
 from scipy.special import expit, logit
 
-from fieldguide.reference._binomial_quadrature import (
+from fieldguide.reference._districts_quadrature import (
     ExactPosteriorError,
     FixedEffects,
     Model,

@@ -21,9 +21,16 @@ import scipy.stats
 import xarray as xr
 
 from fieldguide.data import VALID_SITES, TrialError, simulate_trial
-from fieldguide.experiments import cross
+from fieldguide.grid import cross
+from fieldguide.models.trial import (
+    ESTIMANDS,
+    TrialPriors,
+    estimate,
+    model_data,
+    trial_model,
+    true_estimands,
+)
 from fieldguide.reference.trial import HYPERPARAMETERS, trial_reference
-from fieldguide.trial import ESTIMANDS, TrialPriors, estimate, model_data, trial_model, true_estimands
 
 POPULATION = {"intercept": -1.6, "effect": 0.6, "sd_intercept": 0.5, "sd_effect": 0.5, "corr": 0.0}
 """The population, in logits, from which the ``drawn`` scenarios draw new sites every time."""

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from fieldguide import experiments
-from fieldguide.calibration import fit_trial
+from fieldguide.studies.trial import fit_trial
 from fieldguide.experiments import (
     GridError,
     agreement,

@@ -1,0 +1,163 @@
+"""What a posterior belongs to: a model, its priors and the data.
+
+A fit and an exact answer both carry a `Problem`, made independently, the fit's from the graph of
+its model, the answer's from what it was computed from. They belong together when the two are equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class ProblemError(ValueError):
+    """A fit and an answer belong to different models, priors or data; the message says which."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a posterior belongs to.
+
+    Attributes
+    ----------
+    model : str
+        ``"varying intercept"``, ``"fixed effects"``, ``"varying intercept and effect"`` (the
+        multi-site trial) or ``"varying intercept and slope"`` (the schools).
+    priors : tuple of (str, str)
+        Parameter and prior, such as ``("sigma", "Exponential(1)")``, in the order of the names.
+    data : str
+        Digest of the data; see `digest`.
+    """
+
+    model: str
+    priors: tuple[tuple[str, str], ...]
+    data: str
+
+    @classmethod
+    def of(cls, model: str, priors: Mapping[str, str], data: str) -> Problem:
+        """Make a problem from a mapping of priors."""
+        return cls(model, tuple(sorted(priors.items())), data)
+
+    def prior(self, name: str) -> str:
+        """Return the prior of a parameter, such as ``"Exponential(1)"``."""
+        return dict(self.priors)[name]
+
+    def check_same(self, answer: Problem) -> None:
+        """Raise `ProblemError` unless this fit's problem is that of the answer."""
+        if self.model != answer.model:
+            raise ProblemError(
+                f"The fit is of a {self.model} model, the answer of a {answer.model} one."
+            )
+        if self.data != answer.data:
+            raise ProblemError(
+                f"The fit and the answer belong to different data (digests {self.data} and "
+                f"{answer.data}); compute the answer from the data that were fitted."
+            )
+        mine, theirs = dict(self.priors), dict(answer.priors)
+        for name in sorted(mine.keys() | theirs.keys()):
+            if mine.get(name) != theirs.get(name):
+                raise ProblemError(
+                    f"The prior of {name} is {mine.get(name)} in the fit and {theirs.get(name)} in "
+                    "the answer; another prior is another posterior."
+                )
+
+    def to_attrs(self) -> dict[str, str]:
+        """Return the problem as flat strings, as a fit carries it."""
+        return {"model": self.model, "priors": json.dumps(dict(self.priors)), "data": self.data}
+
+    @classmethod
+    def from_attrs(cls, attrs: Mapping) -> Problem | None:
+        """Read what `to_attrs` wrote; None where it is not there."""
+        if not {"model", "priors", "data"} <= set(attrs):
+            return None
+        return cls.of(attrs["model"], json.loads(attrs["priors"]), attrs["data"])
+
+
+def digest(rows: Iterable[Iterable]) -> str:
+    """Return twelve hexadecimal digits that change with any value, but not with the order of rows.
+
+    Parameters
+    ----------
+    rows : iterable of rows
+        One row per group: its label, then its counts or sums. Whole numbers are written as such,
+        others with twelve digits.
+    """
+
+    def plain(value):
+        if isinstance(value, str):
+            return value
+        value = float(value)
+        return str(int(value)) if value.is_integer() else f"{value:.12g}"
+
+    lines = sorted(json.dumps([plain(value) for value in row]) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def count_digest(labels, *counts) -> str:
+    """Return the digest of counts per group.
+
+    Parameters
+    ----------
+    labels : sequence, shape (group,)
+        The groups' labels.
+    *counts : array_like, shape (group,)
+        Successes and trials; for several arms those of each, in the order of the arms' names.
+    """
+    columns = [np.asarray(column, dtype=float) for column in counts]
+    return digest([str(label), *row] for label, *row in zip(labels, *columns, strict=True))
+
+
+def prior_parameters(frozen) -> tuple[str, tuple[float, ...], float, float]:
+    """Return name, shape parameters, location and scale of a frozen SciPy distribution.
+
+    Raises
+    ------
+    TypeError
+        If it is not one.
+    """
+    try:
+        shapes, loc, scale = frozen.dist._parse_args(*frozen.args, **frozen.kwds)
+        return frozen.dist.name, tuple(shapes), loc, scale
+    except AttributeError:
+        raise TypeError(
+            f"A prior must be a frozen SciPy distribution such as scipy.stats.expon(), not {frozen!r}."
+        ) from None
+
+
+def prior_name(frozen) -> str:
+    """Name a prior as it is written in a model, such as ``HalfNormal(0.5)``.
+
+    Parameters
+    ----------
+    frozen : scipy.stats frozen distribution
+
+    Examples
+    --------
+    >>> import scipy.stats
+    >>> prior_name(scipy.stats.expon()), prior_name(scipy.stats.norm(0, 1.5))
+    ('Exponential(1)', 'Normal(0, 1.5)')
+    """
+    family, shapes, loc, scale = prior_parameters(frozen)
+    known = {
+        "norm": lambda: ("Normal", loc, scale),
+        "expon": lambda: ("Exponential", 1 / scale),
+        "halfnorm": lambda: ("HalfNormal", scale),
+        "halfcauchy": lambda: ("HalfCauchy", scale),
+        "half_student_t": lambda: ("HalfStudentT", shapes[0], scale),
+        "gamma": lambda: ("Gamma", shapes[0], 1 / scale),
+        "invgamma": lambda: ("InverseGamma", shapes[0], scale),
+        "lognorm": lambda: ("LogNormal", np.log(scale), shapes[0]),
+        "uniform": lambda: ("Uniform", loc, loc + scale),
+    }
+    if family not in known or (loc != 0 and family not in ("norm", "uniform")):
+        return written(family, *shapes, loc, scale)
+    return written(*known[family]())
+
+
+def written(name: str, *parameters: float) -> str:
+    """Write a distribution with the digits that matter, such as ``Normal(0, 1.5)``."""
+    return f"{name}({', '.join(f'{float(p) + 0:.6g}' for p in parameters)})"
