@@ -17,9 +17,6 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-
-from fieldguide import experiments
-from fieldguide.studies.trial import fit_trial
 from fieldguide.experiments import (
     GridError,
     agreement,
@@ -33,6 +30,9 @@ from fieldguide.experiments import (
     remedies_design,
     run_grid,
 )
+
+from fieldguide import experiments
+from fieldguide.studies.trial import fit_trial
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 QUIET = {"progress": False}

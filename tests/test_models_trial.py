@@ -8,7 +8,6 @@ import scipy.stats
 import xarray as xr
 from scipy.special import expit, logit
 
-from fieldguide.studies.trial import sample_trial
 from fieldguide.data import (
     QUESTION_SITES,
     VALID_SITES,
@@ -19,8 +18,10 @@ from fieldguide.data import (
     question_trial,
     simulate_trial,
 )
+from fieldguide.models.trial import estimate, trial_model, true_estimands
+from fieldguide.priors import TrialPriors
 from fieldguide.reference.trial import trial_reference
-from fieldguide.models.trial import TrialPriors, estimate, trial_model, true_estimands
+from fieldguide.studies.trial import sample_trial
 
 SMALL = pd.DataFrame(
     {"n_control": [15, 25], "n_treated": [15, 25], "control": [2, 3], "treated": [4, 9]},

@@ -9,10 +9,11 @@ import pytest
 import scipy.stats
 import xarray as xr
 
-from fieldguide.studies import trial as calibration
 from fieldguide.data import DATA_FOLDER, VALID_SITES, TrialError, simulate_trial
 from fieldguide.grid import run_grid
-from fieldguide.models.trial import ESTIMANDS, TrialPriors, true_estimands
+from fieldguide.models.trial import ESTIMANDS, true_estimands
+from fieldguide.priors import TrialPriors
+from fieldguide.studies import trial as calibration
 
 CELL = {
     "scenario": "question",

@@ -24,13 +24,10 @@ import xarray as xr
 from pytensor.gradient import disconnected_grad
 from scipy.special import expit, log_expit, logit
 
-from fieldguide.problem import prior_parameters
+from fieldguide.priors import ALPHA_PRIOR, SIGMA_PRIOR, prior_parameters
 
 PARAMETERIZATIONS = ("centered", "deviation", "partial", "non-centered")
 """The forms of the varying-intercept model that sample every district's effect."""
-
-BASE_ALPHA_PRIOR = scipy.stats.norm(0, 1.5)
-BASE_SIGMA_PRIOR = scipy.stats.expon()
 
 
 def as_pymc_prior(name: str, frozen, *, scale=None) -> pt.TensorVariable:
@@ -42,7 +39,7 @@ def as_pymc_prior(name: str, frozen, *, scale=None) -> pt.TensorVariable:
         Name of the random variable.
     frozen : scipy.stats frozen distribution
         One of ``norm``, ``expon``, ``halfnorm``, ``halfcauchy``, ``gamma``, ``invgamma``,
-        ``lognorm``, ``uniform`` or ``fieldguide.reference.half_student_t``.
+        ``lognorm``, ``uniform`` or ``fieldguide.priors.half_student_t``.
     scale : tensor, optional
         A scale to use instead of the frozen one, such as a ``pm.Data`` that changes between fits.
 
@@ -143,8 +140,8 @@ def varying_intercept_model(
     trials,
     *,
     parameterization: str = "centered",
-    sigma_prior=BASE_SIGMA_PRIOR,
-    alpha_prior=BASE_ALPHA_PRIOR,
+    sigma_prior=SIGMA_PRIOR,
+    alpha_prior=ALPHA_PRIOR,
     district: Sequence | None = None,
     weights=None,
     mutable: bool = False,
@@ -232,7 +229,7 @@ def varying_intercept_model(
 
 
 def fixed_effects_model(
-    successes, trials, *, alpha_prior=BASE_ALPHA_PRIOR, district: Sequence | None = None
+    successes, trials, *, alpha_prior=ALPHA_PRIOR, district: Sequence | None = None
 ) -> pm.Model:
     """Logistic regression on counts in which districts share nothing.
 
@@ -261,7 +258,7 @@ def fixed_effects_model(
 
 
 def marginal_model(
-    successes, trials, *, sigma_prior=BASE_SIGMA_PRIOR, alpha_prior=BASE_ALPHA_PRIOR, nodes: int = 32
+    successes, trials, *, sigma_prior=SIGMA_PRIOR, alpha_prior=ALPHA_PRIOR, nodes: int = 32
 ) -> pm.Model:
     r"""The varying-intercept model with its districts integrated out: two parameters are left.
 

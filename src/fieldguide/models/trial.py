@@ -14,45 +14,19 @@ with :math:`(\theta_j, \delta_j)` bivariate normal over the sites. In brms this 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pymc as pm
-import scipy.stats
 import xarray as xr
 from scipy.special import expit, logit
 
 from fieldguide.data import TrialError, arm_probabilities, check_trial
 from fieldguide.models.districts import as_pymc_prior
-from fieldguide.problem import prior_parameters
+from fieldguide.priors import TrialPriors, prior_parameters
 
 PARAMETERIZATIONS = ("centered", "non-centered")
 ESTIMANDS = ("coefficient", "marginal_log_odds_ratio", "risk_difference")
-
-
-@dataclass(frozen=True)
-class TrialPriors:
-    """Priors of the trial's model, in logits, as the question's brms call has them.
-
-    Attributes
-    ----------
-    intercept : scipy.stats.norm
-        Log odds at *centred* predictors, half-way between the arms: what brms calls
-        ``class = "Intercept"``.
-    effect : scipy.stats.norm
-        Population mean of the sites' log odds ratios (``class = "b"``).
-    sd : scipy.stats frozen distribution on (0, inf)
-        Spread between sites, of the intercepts and of the effects alike (``class = "sd"``; brms
-        cuts a normal prior at zero, which makes it a half-normal).
-    lkj_eta : float
-        Shape of the LKJ prior of their correlation (``class = "L"``).
-    """
-
-    intercept: object = scipy.stats.norm(-1, 1)
-    effect: object = scipy.stats.norm(0, 1)
-    sd: object = scipy.stats.halfnorm(scale=0.5)
-    lkj_eta: float = 4.0
 
 
 # ---------------------------------------------------------------------------------------------

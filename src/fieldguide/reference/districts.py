@@ -11,6 +11,7 @@ import scipy.stats
 import xarray as xr
 from scipy.special import expit, logit
 
+from fieldguide.priors import ALPHA_PRIOR
 from fieldguide.reference._districts_quadrature import (
     ExactPosteriorError,
     FixedEffects,
@@ -20,46 +21,6 @@ from fieldguide.reference._districts_quadrature import (
 
 QUANTILE_TOLERANCE = 1e-6
 """Largest error estimate of a quantile, in posterior standard deviations, that is not refused."""
-
-_ALPHA_PRIOR = scipy.stats.norm(0, 1.5)
-
-
-class _HalfStudentT(scipy.stats.rv_continuous):
-    """Absolute value of a Student t variable."""
-
-    def _pdf(self, x, df):
-        return 2 * scipy.stats.t.pdf(x, df)
-
-    def _logpdf(self, x, df):
-        return np.log(2) + scipy.stats.t.logpdf(x, df)
-
-    def _cdf(self, x, df):
-        return 1 - 2 * scipy.stats.t.sf(x, df)
-
-    def _sf(self, x, df):
-        return 2 * scipy.stats.t.sf(x, df)
-
-    def _ppf(self, q, df):
-        return scipy.stats.t.isf((1 - q) / 2, df)
-
-    def _isf(self, q, df):
-        return scipy.stats.t.isf(q / 2, df)
-
-
-_half_student_t = _HalfStudentT(a=0.0, name="half_student_t")
-
-
-def half_student_t(df: float, scale: float = 1.0):
-    """Half-Student-t distribution as a frozen SciPy distribution, which SciPy itself lacks.
-
-    Parameters
-    ----------
-    df
-        Degrees of freedom, positive.
-    scale
-        Scale, positive, in the units of the variable.
-    """
-    return _half_student_t(df, scale=scale)
 
 
 @dataclass(frozen=True)
@@ -309,7 +270,7 @@ def exact_posterior(
     trials,
     *,
     sigma_prior,
-    alpha_prior=_ALPHA_PRIOR,
+    alpha_prior=ALPHA_PRIOR,
     probs: Sequence[float] = (0.055, 0.5, 0.945),
     district=None,
 ) -> ExactPosterior:
@@ -349,7 +310,7 @@ def exact_posterior_fixed(
     successes,
     trials,
     *,
-    alpha_prior=_ALPHA_PRIOR,
+    alpha_prior=ALPHA_PRIOR,
     probs: Sequence[float] = (0.055, 0.5, 0.945),
     district=None,
 ) -> ExactPosterior:

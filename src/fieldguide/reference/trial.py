@@ -22,7 +22,7 @@ from scipy.special import expit, log_expit, logsumexp
 from scipy.stats import qmc
 
 from fieldguide.data import check_trial
-from fieldguide.models.trial import TrialPriors
+from fieldguide.priors import TrialPriors
 
 HYPERPARAMETERS = ("intercept", "effect", "sd_intercept", "sd_effect", "corr")
 _DEGREES = 6.0  # of freedom of the proposal

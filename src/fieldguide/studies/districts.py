@@ -1,6 +1,4 @@
-"""The case study's grids: the factorial of parameterization, prior and target_accept over seeds,
-and the remedies people reach for.
-"""
+"""The case study: the factorial of form, prior and target over seeds, and the usual remedies."""
 
 from __future__ import annotations
 

@@ -22,14 +22,8 @@ import xarray as xr
 
 from fieldguide.data import VALID_SITES, TrialError, simulate_trial
 from fieldguide.grid import cross
-from fieldguide.models.trial import (
-    ESTIMANDS,
-    TrialPriors,
-    estimate,
-    model_data,
-    trial_model,
-    true_estimands,
-)
+from fieldguide.models.trial import ESTIMANDS, estimate, model_data, trial_model, true_estimands
+from fieldguide.priors import TrialPriors
 from fieldguide.reference.trial import HYPERPARAMETERS, trial_reference
 
 POPULATION = {"intercept": -1.6, "effect": 0.6, "sd_intercept": 0.5, "sd_effect": 0.5, "corr": 0.0}
