@@ -48,6 +48,10 @@ class Claims:
             raise FalseClaimError(f"This page claims: {text!r} That is false. Figures: {values}")
         self.sentences.append(text)
 
+    def include(self, other: Claims) -> None:
+        """Add the claims that were checked elsewhere on the page, such as those of an answer."""
+        self.sentences.extend(other.sentences)
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         if not self.sentences:
             raise ValueError("no claim was checked on this page")

@@ -155,6 +155,28 @@ def show_summary(summary: pd.DataFrame, name: str, caption: str) -> None:
     show_table(summary[list(SUMMARY_DIGITS)], name, caption, SUMMARY_DIGITS)
 
 
+COMPARISON_DIGITS = {
+    "ours": "{:.3f}",
+    "published": "{:.3f}",
+    "exact": "{:.3f}",
+    "in MCSE": "{:+.1f}",
+    "published, from exact, in its MCSE": "{:+.1f}",
+}
+
+
+def show_comparison(comparison: pd.DataFrame, name: str, caption: str) -> None:
+    """Display what `fieldguide.published.compare_with_published` returned.
+
+    Parameters
+    ----------
+    comparison : pandas.DataFrame
+        Indexed by variable; several tables may be stacked.
+    name, caption : str
+        As for :func:`show_figure`.
+    """
+    show_table(comparison, name, caption, COMPARISON_DIGITS)
+
+
 SCOREBOARD_DIGITS = {
     "divergences": "{:.0f}",
     "worst R-hat": "{:.3f}",

@@ -1,20 +1,58 @@
-"""The figures of the published case study, and how a fit of ours compares with them."""
+"""The published case study's figures, and how a fit of ours and the exact answer compare with them."""
 
 from __future__ import annotations
 
 import json
 from functools import cache
 
+import arviz as az
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from fieldguide.data import DATA_FOLDER
+from fieldguide.data import DATA_FOLDER, load_three_districts
+from fieldguide.problem import Problem, count_digest
+from fieldguide.reference import Reference
+
+NAMES = {
+    ("fixed", None, 0.8): "mfe",
+    ("centered", "Exponential(1)", 0.8): "mme0",
+    ("centered", "Exponential(1)", 0.9): "mme1",
+    ("centered", "Exponential(1)", 0.99): "mme2",
+    ("centered", "HalfNormal(0.25)", 0.99): "mme3",
+    ("centered", "HalfNormal(0.1)", 0.99): "mme3b",
+    ("non-centered", "HalfNormal(0.5)", 0.99): "mme4",
+}
+"""What the published analysis calls its models: form, prior on sigma, target_accept."""
 
 
 @cache
 def published() -> dict:
     """Return what the published analysis printed, by model (``data/published.json``)."""
     return json.loads((DATA_FOLDER / "published.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _data_digest() -> str:
+    counts = load_three_districts()
+    return count_digest(counts.index, counts["users"], counts["women"])
+
+
+def published_name(problem: Problem, parameterization: str, target_accept: float) -> str | None:
+    """Return what the published analysis calls a fit of this kind; None if it has none.
+
+    Parameters
+    ----------
+    problem : Problem
+        Model, priors and data of the fit.
+    parameterization : str
+        Its form.
+    target_accept : float
+        Its target.
+    """
+    prior = dict(problem.priors).get("sigma")
+    name = NAMES.get((parameterization, prior, target_accept))
+    return name if name is not None and problem.data == _data_digest() else None
 
 
 def published_summary(model: str) -> pd.DataFrame:
@@ -41,31 +79,62 @@ def published_summary(model: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(entry["summary"], orient="index", columns=published()["columns"])
 
 
-def compare_with_published(summary: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Put the means of a fit beside the published ones.
+def published_errors(model: str, exact: Reference) -> pd.Series:
+    """Return how far the published means are from the exact ones, in their own MCSE.
 
     Parameters
     ----------
-    summary : pandas.DataFrame
-        ``az.summary(draws, round_to="none")``, indexed by variable.
     model : str
         The published name of the model.
+    exact : Reference
+        The exact answer of that model.
+
+    Returns
+    -------
+    pandas.Series
+        Indexed by variable; those without an exact mean are left out.
+    """
+    theirs, means = published_summary(model), exact.to_series()
+    theirs = theirs.loc[theirs.index.intersection(means.index, sort=False)]
+    return (theirs["mean"] - means[theirs.index]) / theirs["mcse_mean"]
+
+
+def compare_with_published(fit: xr.DataTree, exact: Reference) -> pd.DataFrame:
+    """Put the means of a fit beside the published ones and the exact ones.
+
+    Parameters
+    ----------
+    fit : DataTree
+        Of a published model; its attributes say which.
+    exact : Reference
+        The exact answer of that model.
 
     Returns
     -------
     pandas.DataFrame
-        ``ours``, ``published``, ``difference`` (logits) and ``in MCSE``: the difference in units
-        of the Monte Carlo standard error of the difference of the two means.
+        Indexed by variable; ``ours``, ``published``, ``exact`` (NaN where there is none; logits),
+        ``in MCSE``: ours less published, in Monte Carlo standard errors of that difference, and
+        ``published, from exact, in its MCSE``.
+
+    Raises
+    ------
+    ProblemError
+        If the exact answer is of another problem than the fit.
+    KeyError
+        If no table was published for this model.
     """
+    problem = Problem.from_attrs(fit.attrs)
+    problem.check_same(exact.problem)
+    model = published_name(problem, fit.attrs["parameterization"], fit.attrs["target_accept"])
     theirs = published_summary(model)
-    ours = summary.loc[theirs.index]
-    difference = ours["mean"] - theirs["mean"]
+    ours = az.summary(fit, round_to="none").loc[theirs.index]
     error = np.hypot(ours["mcse_mean"], theirs["mcse_mean"])
     return pd.DataFrame(
         {
             "ours": ours["mean"],
             "published": theirs["mean"],
-            "difference": difference,
-            "in MCSE": difference / error,
+            "exact": exact.to_series().reindex(theirs.index),
+            "in MCSE": (ours["mean"] - theirs["mean"]) / error,
+            "published, from exact, in its MCSE": published_errors(model, exact).reindex(theirs.index),
         }
-    )
+    ).rename_axis(model)

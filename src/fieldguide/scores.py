@@ -19,11 +19,39 @@ import pandas as pd
 import xarray as xr
 from scipy.optimize import brentq
 
+from fieldguide.fits import label as label_of
+from fieldguide.fits import problem_of_fit
+from fieldguide.reference import Reference, flat
+
 SMALL_SIGMA = 0.05
 """Exact probability that counts as "small sigma": its lowest twentieth."""
 
 THRESHOLDS = {"rhat": 1.01, "ess": 400, "bfmi": 0.3}
 """R-hat above, ESS below (both from Vehtari et al. 2021) and E-BFMI below (Betancourt 2016)."""
+
+
+def raised(*, divergences, rhat, ess_bulk, ess_tail, bfmi) -> dict:
+    """Say which of the usual diagnostics raise a flag; a missing value (NaN) raises its flag.
+
+    Parameters
+    ----------
+    divergences, rhat, ess_bulk, ess_tail, bfmi : float or array_like
+        The worst over all parameters and chains; arrays for many fits at once.
+
+    Returns
+    -------
+    dict
+        ``divergences``, ``R-hat``, ``ESS`` (bulk or tail) and ``E-BFMI``, each a bool or an array
+        of them. The limits are `THRESHOLDS`.
+    """
+    few = ~(np.asarray(ess_bulk) >= THRESHOLDS["ess"]) | ~(np.asarray(ess_tail) >= THRESHOLDS["ess"])
+    flags = {
+        "divergences": ~(np.asarray(divergences) <= 0),
+        "R-hat": ~(np.asarray(rhat) <= THRESHOLDS["rhat"]),
+        "ESS": few,
+        "E-BFMI": ~(np.asarray(bfmi) >= THRESHOLDS["bfmi"]),
+    }
+    return {name: flag if flag.ndim else bool(flag) for name, flag in flags.items()}
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,12 +79,12 @@ class Score:
     seconds : float
         As given to `score`, otherwise the sampler's own time; NaN if unknown.
     missing_share : float
-        Share of the exact probability of the smallest 5% of sigma that the draws miss,
-        ``1 - fit probability / exact probability``: 0 is right, 1 is never there, negative is
-        too much. NaN for models without sigma.
+        Share of the exact probability of the smallest 5% of sigma (of the answer's ``neck``) that
+        the draws miss, ``1 - fit probability / exact probability``: 0 is right, 1 is never there,
+        negative is too much. NaN for models without such a spread.
     unreached : float
         Exact probability of sigma below the smallest one drawn. N independent draws from the
-        exact posterior leave 1 / (N + 1) on average. NaN for models without sigma.
+        exact posterior leave 1 / (N + 1) on average. NaN for models without such a spread.
     errors : DataFrame
         One row per scalar parameter (``sigma``, ``alpha[3]``, ...) with columns ``exact_mean``,
         ``exact_sd``, ``mean``, ``sd``, ``mcse``, ``sd_error`` (error of the mean in exact
@@ -87,13 +115,14 @@ class Score:
 
     @property
     def warnings(self) -> dict[str, bool]:
-        """Which of the usual diagnostics raise a flag: divergences, R-hat, ESS, E-BFMI."""
-        return {
-            "divergences": self.divergences > 0,
-            "rhat": not self.rhat <= THRESHOLDS["rhat"],
-            "ess": not min(self.ess_bulk, self.ess_tail) >= THRESHOLDS["ess"],
-            "bfmi": not self.bfmi >= THRESHOLDS["bfmi"],
-        }
+        """Which of the usual diagnostics raise a flag; see `raised`."""
+        return raised(
+            divergences=self.divergences,
+            rhat=self.rhat,
+            ess_bulk=self.ess_bulk,
+            ess_tail=self.ess_tail,
+            bfmi=self.bfmi,
+        )
 
     def to_series(self) -> pd.Series:
         """All figures as one flat row, ``sd_error:alpha[3]`` and so on for each parameter."""
@@ -110,19 +139,6 @@ class Score:
             f"<Score of {self.label!r}: {self.divergences} divergences, R-hat {self.rhat:.3f}, "
             f"worst error {worst.max():.2f} posterior sd ({worst.idxmax()})>"
         )
-
-
-def _flat(data: xr.Dataset) -> pd.Series:
-    """One value per scalar parameter, labelled like ``sigma`` and ``alpha[3]``."""
-    parts = {}
-    for name, variable in data.data_vars.items():
-        if not variable.dims:
-            parts[name] = float(variable)
-            continue
-        for key, value in variable.to_series().items():
-            key = key if isinstance(key, tuple) else (key,)
-            parts[f"{name}[{', '.join(map(str, key))}]"] = value
-    return pd.Series(parts, dtype=float)
 
 
 def _sampler_statistics(draws: xr.DataTree) -> dict[str, float]:
@@ -143,7 +159,7 @@ def _sampler_statistics(draws: xr.DataTree) -> dict[str, float]:
     }
 
 
-def _matching(posterior: xr.Dataset, exact, var_names: Iterable[str] | None) -> xr.Dataset:
+def _matching(posterior: xr.Dataset, exact: Reference, var_names: Iterable[str] | None) -> xr.Dataset:
     """The draws of the parameters that the exact answer has, with districts in its order."""
     wanted = list(exact.mean.data_vars) if var_names is None else list(var_names)
     if var_names is None:
@@ -168,9 +184,9 @@ def _matching(posterior: xr.Dataset, exact, var_names: Iterable[str] | None) -> 
 
 def score(
     draws: xr.DataTree,
-    exact,
+    exact: Reference,
     *,
-    label: str,
+    label: str | None = None,
     seconds: float | None = None,
     var_names: Iterable[str] | None = None,
 ) -> Score:
@@ -179,12 +195,11 @@ def score(
     Parameters
     ----------
     draws : DataTree
-        What ``pm.sample`` or ``nutpie.sample`` returned, from NUTS.
-    exact : ExactPosterior
-        From `fieldguide.reference`: ``exact.mean`` and ``exact.sd`` are Datasets whose variables
-        are named as in the fit; ``exact.cdf("sigma", x)`` is needed if there is a ``sigma``.
-    label : str
-        Name of the attempt.
+        What ``fieldguide.sample``, ``pm.sample`` or ``nutpie.sample`` returned, from NUTS.
+    exact : Reference
+        The answer for the same model, priors and data, from `fieldguide.reference`.
+    label : str, optional
+        Name of the attempt; by default what the fit says that it is (`fieldguide.fits.label`).
     seconds : float, optional
         Wall time of the fit; by default the sampler's own ``sampling_time`` if it says.
     var_names : iterable of str, optional
@@ -197,21 +212,38 @@ def score(
 
     Raises
     ------
+    ProblemError
+        If the fit says that it is of another model, other data or another prior than the answer.
+        A fit that does not say what it is is only held against the answer's names and sizes.
     ValueError
-        If the fit and the exact answer do not belong together, or the fit does not carry the
-        statistics of NUTS.
+        If the two do not share parameters, the fit lacks the statistics of NUTS or a label, or a
+        draw is not a number or not a standard deviation.
+
+    Examples
+    --------
+    >>> import pymc as pm, scipy.stats
+    >>> from fieldguide import exact_posterior, sample, varying_intercept_model
+    >>> exact = exact_posterior([30, 7, 2], [117, 20, 2], sigma_prior=scipy.stats.expon())
+    >>> with varying_intercept_model([30, 7, 2], [117, 20, 2]):
+    ...     draws = sample(100, tune=100, random_seed=1, progressbar=False, quiet=True)
+    >>> score(draws, exact).label
+    'mme0: centered, Exponential(1), target 0.8'
     """
+    problem = problem_of_fit(draws)
+    if problem is not None:
+        problem.check_same(exact.problem)
     statistics = _sampler_statistics(draws)
     posterior = _matching(draws["posterior"].to_dataset(), exact, var_names)
+    _check_draws(posterior, exact.neck)
     names = list(posterior.data_vars)
     sample = ("chain", "draw")
     errors = pd.DataFrame(
         {
-            "exact_mean": _flat(exact.mean[names]),
-            "exact_sd": _flat(exact.sd[names]),
-            "mean": _flat(posterior.mean(sample)),
-            "sd": _flat(posterior.std(sample, ddof=1)),
-            "mcse": _flat(az.mcse(posterior)),
+            "exact_mean": flat(exact.mean[names]),
+            "exact_sd": flat(exact.sd[names]),
+            "mean": flat(posterior.mean(sample)),
+            "sd": flat(posterior.std(sample, ddof=1)),
+            "mcse": flat(az.mcse(posterior)),
         }
     ).rename_axis("parameter")
     defined = np.isfinite(errors["exact_mean"]) & np.isfinite(errors["exact_sd"])
@@ -219,31 +251,50 @@ def score(
     errors["sd_error"] = error / errors["exact_sd"]
     errors["mcse_error"] = error / errors["mcse"]
     missing_share = unreached = np.nan
-    if "sigma" in names:
-        log_sigma = np.log(posterior["sigma"].values)
-
-        def share(x):
-            return float(exact.cdf("sigma", np.exp(x)))
-
-        ends = log_sigma.min() - 20, log_sigma.max() + 20
-        small = brentq(lambda x: share(x) - SMALL_SIGMA, *ends, xtol=1e-6)
-        missing_share = 1 - float((log_sigma < small).mean()) / SMALL_SIGMA
-        unreached = share(log_sigma.min())
+    if exact.neck in names:
+        missing_share, unreached = _missed(np.log(posterior[exact.neck].values), exact)
     if seconds is None:
         attributes = draws["sample_stats"].attrs | draws["posterior"].attrs
         seconds = attributes.get("sampling_time", np.nan)
     return Score(
-        label=label,
+        label=label_of(draws) if label is None else label,
         draws=posterior.sizes["chain"] * posterior.sizes["draw"],
-        rhat=float(_flat(az.rhat(posterior)).max(skipna=False)),
-        ess_bulk=float(_flat(az.ess(posterior)).min(skipna=False)),
-        ess_tail=float(_flat(az.ess(posterior, method="tail")).min(skipna=False)),
+        rhat=float(flat(az.rhat(posterior)).max(skipna=False)),
+        ess_bulk=float(flat(az.ess(posterior)).min(skipna=False)),
+        ess_tail=float(flat(az.ess(posterior, method="tail")).min(skipna=False)),
         seconds=float(seconds),
         missing_share=missing_share,
         unreached=unreached,
         errors=errors,
         **statistics,
     )
+
+
+def _check_draws(posterior: xr.Dataset, neck: str | None) -> None:
+    for name, values in posterior.data_vars.items():
+        if not np.isfinite(values).all():
+            count = int((~np.isfinite(values)).sum())
+            raise ValueError(f"{count} draws of {name} are not finite numbers; fit again.")
+    if neck in posterior and not (posterior[neck] > 0).all():
+        raise ValueError(
+            f"A draw of {neck} is zero or negative; a standard deviation is positive. Score the "
+            "draws on their own scale, not on the log scale."
+        )
+
+
+def _missed(log_draws: np.ndarray, exact: Reference) -> tuple[float, float]:
+    """Missing share of the smallest 5% of the exact probability, and what lies below all draws."""
+
+    def share(x):
+        return float(exact.cdf(exact.neck, np.exp(x)))
+
+    low, high = log_draws.min() - 1, log_draws.max() + 1
+    while share(low) > SMALL_SIGMA:
+        low -= 1
+    while share(high) < SMALL_SIGMA:
+        high += 1
+    small = brentq(lambda x: share(x) - SMALL_SIGMA, low, high, xtol=1e-6)
+    return 1 - float((log_draws < small).mean()) / SMALL_SIGMA, share(log_draws.min())
 
 
 def scoreboard(scores: Iterable[Score], *, parameters: Iterable[str] | None = None) -> pd.DataFrame:
@@ -305,15 +356,9 @@ def flags(table: pd.DataFrame) -> pd.DataFrame:
     Columns ``divergences``, ``R-hat``, ``ESS`` (the smaller of bulk and tail), ``E-BFMI`` and
     ``any``; thresholds in `fieldguide.scores.THRESHOLDS`.
     """
-    smallest = table[["ess_bulk", "ess_tail"]].min(axis=1)
-    found = pd.DataFrame(
-        {
-            "divergences": table["divergences"] > 0,
-            "R-hat": ~(table["rhat"] <= THRESHOLDS["rhat"]),
-            "ESS": ~(smallest >= THRESHOLDS["ess"]),
-            "E-BFMI": ~(table["bfmi"] >= THRESHOLDS["bfmi"]),
-        }
-    )
+    columns = ("divergences", "rhat", "ess_bulk", "ess_tail", "bfmi")
+    found = raised(**{name: table[name].to_numpy(dtype=float) for name in columns})
+    found = pd.DataFrame(found, index=table.index)
     return found.assign(any=found.any(axis=1))
 
 

@@ -15,8 +15,10 @@ They differ in the coordinates that the sampler moves in and in nothing else: ev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytensor.tensor as pt
 import scipy.stats
@@ -24,65 +26,15 @@ import xarray as xr
 from pytensor.gradient import disconnected_grad
 from scipy.special import expit, log_expit, logit
 
-from fieldguide.priors import ALPHA_PRIOR, SIGMA_PRIOR, prior_parameters
+from fieldguide.models.graph import as_pymc_prior, declare
+from fieldguide.priors import ALPHA_PRIOR, SIGMA_PRIOR, prior_name, prior_parameters
+from fieldguide.problem import Problem, count_digest
+
+if TYPE_CHECKING:
+    import bambi as bmb
 
 PARAMETERIZATIONS = ("centered", "deviation", "partial", "non-centered")
 """The forms of the varying-intercept model that sample every district's effect."""
-
-
-def as_pymc_prior(name: str, frozen, *, scale=None) -> pt.TensorVariable:
-    """Add a prior to the current PyMC model, given as a frozen SciPy distribution.
-
-    Parameters
-    ----------
-    name : str
-        Name of the random variable.
-    frozen : scipy.stats frozen distribution
-        One of ``norm``, ``expon``, ``halfnorm``, ``halfcauchy``, ``gamma``, ``invgamma``,
-        ``lognorm``, ``uniform`` or ``fieldguide.priors.half_student_t``.
-    scale : tensor, optional
-        A scale to use instead of the frozen one, such as a ``pm.Data`` that changes between fits.
-
-    Returns
-    -------
-    TensorVariable
-        The random variable, a scalar.
-
-    Raises
-    ------
-    TypeError
-        If `frozen` is not a frozen SciPy distribution.
-    ValueError
-        If its family is not supported, or a family on (0, inf) was shifted by ``loc``.
-
-    Examples
-    --------
-    >>> with pm.Model():
-    ...     sigma = as_pymc_prior("sigma", scipy.stats.halfnorm(scale=0.25))
-    """
-    family, shapes, loc, frozen_scale = prior_parameters(frozen)
-    s = frozen_scale if scale is None else scale
-    if family == "norm":
-        return pm.Normal(name, loc, s)
-    if family == "uniform":
-        return pm.Uniform(name, loc, loc + s)
-    builders = {
-        "expon": lambda: pm.Exponential(name, scale=s),
-        "halfnorm": lambda: pm.HalfNormal(name, sigma=s),
-        "halfcauchy": lambda: pm.HalfCauchy(name, beta=s),
-        "half_student_t": lambda: pm.HalfStudentT(name, nu=shapes[0], sigma=s),
-        "gamma": lambda: pm.Gamma(name, alpha=shapes[0], beta=1 / s),
-        "invgamma": lambda: pm.InverseGamma(name, alpha=shapes[0], beta=s),
-        "lognorm": lambda: pm.LogNormal(name, mu=pt.log(s), sigma=shapes[0]),
-    }
-    if family not in builders:
-        raise ValueError(
-            f"The prior of {name} is a {family}, which has no PyMC form here; "
-            f"use one of norm, uniform, {', '.join(builders)}."
-        )
-    if loc != 0:
-        raise ValueError(f"The prior of {name} is shifted by loc={loc:g}; leave loc at 0.")
-    return builders[family]()
 
 
 def _checked_counts(successes, trials) -> tuple[np.ndarray, np.ndarray]:
@@ -308,7 +260,9 @@ def marginal_model(
         terms = log_joint(z, alpha_bar, sigma, y[:, None], n[:, None]) + log_weight
         log_integral = pt.logsumexp(terms, axis=1) + pt.log(width[:, 0]) - np.log(np.pi) / 2
         pm.Potential("log_likelihood_districts", (log_integral + log_choose).sum())
-    return model
+    priors = {"alpha_bar": prior_name(alpha_prior), "sigma": prior_name(sigma_prior)}
+    data = count_digest(range(1, y.size + 1), y, n)
+    return declare(model, Problem.of("varying intercept", priors, data), "marginal")
 
 
 def recover_alpha(
@@ -376,50 +330,39 @@ def recover_alpha(
     return out
 
 
-def log_density_gap(model: pm.Model, other: pm.Model, names: dict[str, str], rng, points: int = 20):
-    """Tell whether two models are the same one written twice.
+BAMBI_NAMES = {"alpha_bar": "1|district_mu", "sigma": "1|district_sigma", "alpha": "1|district"}
+"""What Bambi calls the variables of the centered model."""
 
-    Two log densities of one posterior differ by a constant (a counts model leaves out or keeps
-    the binomial coefficient, say); those of different models do not.
+
+def bambi_centered(counts: pd.DataFrame, sigma_prior: bmb.Prior | None = None) -> bmb.Model:
+    """Build the centered model in Bambi: the districts' prior has a mean of its own, and no intercept.
 
     Parameters
     ----------
-    model, other : pymc.Model
-        The models to compare.
-    names : dict
-        For each free variable of `model` its name in `other`.
-    rng : numpy.random.Generator
-        Draws the points at which both are evaluated.
-    points : int
-        How many.
+    counts : pandas.DataFrame
+        Indexed by ``district``, with ``users`` and ``women``.
+    sigma_prior : bambi.Prior, optional
+        Prior on the spread of the districts; Exponential(1) by default.
 
     Returns
     -------
-    float
-        The largest deviation of the difference of log densities from its mean, on the scale that
-        the samplers use; zero but for rounding where the models agree.
-
-    Raises
-    ------
-    ValueError
-        If a free variable of either model is not in `names`.
+    bambi.Model
+        Built. `BAMBI_NAMES` says what its variables are called.
     """
-    if {v.name for v in model.free_RVs} != set(names) or {v.name for v in other.free_RVs} != set(
-        names.values()
-    ):
-        raise ValueError(
-            f"names must map {sorted(v.name for v in model.free_RVs)} "
-            f"to {sorted(v.name for v in other.free_RVs)}"
-        )
-    value_name = {rv.name: value.name for rv, value in other.rvs_to_values.items()}
-    logp, other_logp = model.compile_logp(), other.compile_logp()
-    differences = []
-    for _ in range(points):
-        point, other_point = {}, {}
-        for rv in model.free_RVs:
-            value = model.rvs_to_values[rv]
-            drawn = rng.normal(scale=1.5, size=model.initial_point()[value.name].shape)
-            point[value.name] = drawn
-            other_point[value_name[names[rv.name]]] = drawn
-        differences.append(logp(point) - other_logp(other_point))
-    return float(np.abs(differences - np.mean(differences)).max())
+    import bambi as bmb  # takes seconds, and few callers need it
+
+    table = counts.reset_index().astype({"district": "category"})
+    group_prior = bmb.Prior(
+        "Normal",
+        mu=bmb.Prior("Normal", mu=0, sigma=1.5),
+        sigma=sigma_prior or bmb.Prior("Exponential", lam=1),
+    )
+    model = bmb.Model(
+        "p(users, women) ~ 0 + (1|district)",
+        table,
+        family="binomial",
+        priors={"1|district": group_prior},
+        noncentered=False,
+    )
+    model.build()
+    return model

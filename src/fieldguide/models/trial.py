@@ -22,7 +22,7 @@ import xarray as xr
 from scipy.special import expit, logit
 
 from fieldguide.data import TrialError, arm_probabilities, check_trial
-from fieldguide.models.districts import as_pymc_prior
+from fieldguide.models.graph import as_pymc_prior
 from fieldguide.priors import TrialPriors, prior_parameters
 
 PARAMETERIZATIONS = ("centered", "non-centered")

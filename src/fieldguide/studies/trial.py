@@ -1,7 +1,7 @@
 """Simulate a trial, fit it, score it, many times over: divergences, coverage, SBC, precision.
 
 Every study is a design (one row per fit) and a function that makes one fit; both go to
-`fieldguide.experiments.run_grid`, which runs them on all cores or on any executor, keeps each
+`fieldguide.grid.run_grid`, which runs them on all cores or on any executor, keeps each
 finished fit on disk and resumes. A model is compiled once per process and number of sites; data
 are swapped under it. Fits with divergences are kept and flagged, never dropped.
 """
@@ -11,26 +11,32 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import arviz as az
 import numpy as np
 import nutpie
 import pandas as pd
+import pymc as pm
 import scipy.stats
 import xarray as xr
 
 from fieldguide.data import VALID_SITES, TrialError, simulate_trial
+from fieldguide.fits import compiled_model, record
 from fieldguide.grid import cross
 from fieldguide.models.trial import ESTIMANDS, estimate, model_data, trial_model, true_estimands
 from fieldguide.priors import TrialPriors
-from fieldguide.reference.trial import HYPERPARAMETERS, trial_reference
+from fieldguide.reference.trial import HYPERPARAMETERS, TrialPosterior, trial_posterior, trial_problem
+from fieldguide.scores import score
+from fieldguide.studies import Study
 
 POPULATION = {"intercept": -1.6, "effect": 0.6, "sd_intercept": 0.5, "sd_effect": 0.5, "corr": 0.0}
 """The population, in logits, from which the ``drawn`` scenarios draw new sites every time."""
 
 QUANTITIES = (*HYPERPARAMETERS, "risk_difference")
 """What is scored and ranked: the hyperparameters, and the estimand that depends on every site."""
+
+SIMULATED = {"population": POPULATION, "seed": "the replicate's number"}
 
 _compiling = threading.Lock()
 
@@ -120,19 +126,18 @@ def simulate_scenario(scenario: str, replicate: int, multiply: int = 1):
 
 
 @cache
-def _compiled(parameterization: str, sites: int):
+def _model(parameterization: str, sites: int) -> pm.Model:
     placeholder = pd.DataFrame(
         {"n_control": 2, "n_treated": 2, "control": 1, "treated": 1},
         index=pd.RangeIndex(1, sites + 1, name="site"),
     )
-    model = trial_model(placeholder, parameterization=parameterization, mutable=True)
-    names = [*HYPERPARAMETERS, "site_intercept", "site_effect"]
-    return nutpie.compile_pymc_model(model, var_names=names)
+    return trial_model(placeholder, parameterization=parameterization, mutable=True)
 
 
 def _compile_once(parameterization: str, sites: int):
     with _compiling:  # a worker may be a thread
-        return _compiled(parameterization, sites)
+        model = _model(parameterization, sites)
+        return compiled_model(model, [*HYPERPARAMETERS, "site_intercept", "site_effect"])
 
 
 def sample_trial(
@@ -151,7 +156,7 @@ def sample_trial(
     Parameters
     ----------
     trial : pandas.DataFrame
-        Counts as `fieldguide.trial.simulate_trial` returns them.
+        Counts as `fieldguide.data.simulate_trial` returns them.
     seed : int
         Seed of the sampler.
     parameterization : {"centered", "non-centered"}
@@ -169,10 +174,13 @@ def sample_trial(
     Returns
     -------
     DataTree
-        As nutpie returns it, without the draws of tuning.
+        As nutpie returns it, without the draws of tuning, with its record
+        (`fieldguide.fits.record`) and ``risk_difference`` in ``posterior``, averaged over the
+        participants.
     """
-    data = model_data(trial, TrialPriors(sd=scipy.stats.halfnorm(scale=float(sd_scale))))
-    return nutpie.sample(
+    priors = TrialPriors(sd=scipy.stats.halfnorm(scale=float(sd_scale)))
+    data = model_data(trial, priors)
+    fit = nutpie.sample(
         _compile_once(parameterization, len(trial)).with_data(**data),
         draws=draws,
         tune=tune,
@@ -183,6 +191,11 @@ def sample_trial(
         save_warmup=False,
         progress_bar=False,
     )
+    posterior = fit["posterior"].to_dataset().assign_coords(site=[str(site) for site in trial.index])
+    weights = trial["n_control"] + trial["n_treated"]
+    estimates = estimate(posterior, weights, ["risk_difference"])
+    fit["posterior"] = xr.DataTree(posterior.assign(estimates))
+    return record(fit, trial_problem(trial, priors), parameterization, seed=seed)
 
 
 def _settings(cell: Mapping) -> dict:
@@ -232,6 +245,10 @@ def fit_trial(cell: Mapping) -> dict[str, float]:
         squared error of their posterior means), ``site_width`` (mean width of their 95%
         intervals) and ``site_coverage``.
     """
+    return _fit_and_figures(cell)[1]
+
+
+def _fit_and_figures(cell: Mapping) -> tuple[xr.DataTree, dict[str, float]]:
     trial, truth, sites = simulate_scenario(
         cell["scenario"], int(cell["replicate"]), int(cell.get("multiply", 1))
     )
@@ -246,10 +263,9 @@ def fit_trial(cell: Mapping) -> dict[str, float]:
         low, high = np.quantile(values, [0.025, 0.975])
         row |= {f"{name}:truth": truth[name], f"{name}:mean": values.mean()}
         row |= {f"{name}:low": low, f"{name}:high": high}
-    scored = posterior[list(HYPERPARAMETERS)].assign(risk_difference=estimates["risk_difference"])
-    mcse = az.mcse(scored, method="mean")
+    mcse = az.mcse(posterior[list(QUANTITIES)], method="mean")
     for name in QUANTITIES:
-        row |= {f"{name}:mean": float(scored[name].mean()), f"{name}:mcse": float(mcse[name])}
+        row |= {f"{name}:mean": float(posterior[name].mean()), f"{name}:mcse": float(mcse[name])}
     row["below_0.1:sd_effect"] = float((posterior["sd_effect"] < 0.1).mean())
     true_effect = _true_site_effects(cell["scenario"], sites)
     effect = posterior["site_effect"]
@@ -258,7 +274,7 @@ def fit_trial(cell: Mapping) -> dict[str, float]:
     row["site_error"] = float(np.sqrt((error**2).mean()))
     row["site_width"] = float((high - low).mean())
     row["site_coverage"] = float(((low <= true_effect) & (true_effect <= high)).mean())
-    return {name: float(value) for name, value in row.items()}
+    return fit, {name: float(value) for name, value in row.items()}
 
 
 def _true_site_effects(scenario: str, sites: pd.DataFrame) -> np.ndarray:
@@ -268,30 +284,40 @@ def _true_site_effects(scenario: str, sites: pd.DataFrame) -> np.ndarray:
     return np.log(treated / (1 - treated) / (control / (1 - control))).to_numpy()
 
 
-def fit_reference(cell: Mapping) -> dict[str, float]:
-    """Compute the reference answer for one simulated trial.
+@lru_cache(maxsize=16)
+def _reference(scenario: str, replicate: int, multiply: int, sd_scale: float) -> TrialPosterior:
+    trial, _, _ = simulate_scenario(scenario, replicate, multiply)
+    priors = TrialPriors(sd=scipy.stats.halfnorm(scale=sd_scale))
+    return trial_posterior(trial, priors, log2_points=10)
+
+
+def fit_and_score_trial(cell: Mapping) -> dict[str, float]:
+    """Simulate and fit one trial, and hold the fit against the reference answer for its data.
 
     Parameters
     ----------
     cell : mapping
-        ``scenario``, ``replicate``, ``multiply``, ``sd_scale``, as for `fit_trial`.
+        As for `fit_trial`; ``multiply`` and ``sd_scale`` must be given.
 
     Returns
     -------
     dict
-        ``:mean``, ``:sd`` and ``:error`` of the hyperparameters and of the risk difference,
-        ``below_0.1:sd_effect``, ``ess_share`` and ``quadrature_error``.
+        What `fit_trial` returns; for each of `QUANTITIES` the error of its mean, ``sd_error:`` in
+        posterior sds and ``mcse_error:`` in the fit's own Monte Carlo errors, and the reference's
+        own ``reference:``, its mean; ``missing``, the share of the probability of
+        ``sd_effect < 0.1`` that the fit lacks; and ``reference_error``, in posterior sds.
     """
-    trial, _, _ = simulate_scenario(cell["scenario"], int(cell["replicate"]), int(cell["multiply"]))
-    priors = TrialPriors(sd=scipy.stats.halfnorm(scale=float(cell["sd_scale"])))
-    answer = trial_reference(trial, priors, log2_points=10)
-    row = {
-        f"{name}:{column}": float(answer.table.loc[name, column])
-        for name in QUANTITIES
-        for column in ("mean", "sd", "error")
-    }
-    row["below_0.1:sd_effect"] = answer.probability_below("sd_effect", 0.1)
-    return row | {"ess_share": answer.ess_share, "quadrature_error": answer.quadrature_error}
+    fit, row = _fit_and_figures(cell)
+    reference = _reference(
+        cell["scenario"], int(cell["replicate"]), int(cell["multiply"]), float(cell["sd_scale"])
+    )
+    errors = score(fit, reference, var_names=QUANTITIES).errors
+    for name in QUANTITIES:
+        row |= {f"{kind}:{name}": errors.loc[name, kind] for kind in ("sd_error", "mcse_error")}
+        row[f"reference:{name}"] = errors.loc[name, "exact_mean"]
+    row["missing"] = 1 - row["below_0.1:sd_effect"] / float(reference.cdf("sd_effect", 0.1))
+    row["reference_error"] = reference.error
+    return {name: float(value) for name, value in row.items()}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -380,40 +406,22 @@ def sbc_tree(table: pd.DataFrame) -> xr.DataTree:
     return xr.DataTree.from_dict({"prior_sbc": xr.Dataset(pits)})
 
 
-def uniformity(values, *, simulations: int = 2000, seed: int = 0) -> float:
-    """Test that numbers are uniform between 0 and 1, by the largest gap of their ECDF.
-
-    The distance is the smallest two-sided binomial tail probability over the points of a grid,
-    and its own distribution is simulated (Säilynoja, Bürkner and Vehtari 2022, Statistics and
-    Computing 32, section 2.2), so that the test is sensitive at the ends as in the middle.
+def uniformity(table: pd.DataFrame) -> pd.Series:
+    """Test that the ranks of an SBC run are uniform, by ArviZ's own test.
 
     Parameters
     ----------
-    values : array_like, shape (sample,)
-        Such as one ``pit:`` column of an SBC run.
-    simulations : int
-        Uniform samples to compare with.
-    seed : int
-        Seed of the comparison.
+    table : pandas.DataFrame
+        One row per fit, with the ``pit:`` columns of `fit_sbc`.
 
     Returns
     -------
-    float
-        Probability of a gap at least as large under uniformity.
+    pandas.Series
+        For each of `QUANTITIES` the probability of ranks at least as uneven, if they were uniform.
     """
-    values = np.asarray(values, dtype=float)
-    grid = np.linspace(0, 1, 51)[1:-1]
-
-    def smallest_tail(counts):
-        below = scipy.stats.binom.cdf(counts, values.size, grid)
-        above = scipy.stats.binom.sf(counts - 1, values.size, grid)
-        return np.minimum(below, above).min(axis=-1)
-
-    seen = smallest_tail((values[:, None] <= grid).sum(axis=0))
-    rng = np.random.default_rng(seed)
-    cells = rng.multinomial(values.size, np.diff(np.linspace(0, 1, 51)), size=simulations)
-    expected = smallest_tail(cells.cumsum(axis=1)[:, :-1])
-    return float((1 + (expected <= seen).sum()) / (1 + simulations))
+    ranks = sbc_tree(table)["prior_sbc"].to_dataset()
+    p_value, _, _ = ranks.azstats.uniformity_test(dim=["chain", "draw"])
+    return pd.Series({name: float(p_value[name]) for name in QUANTITIES})
 
 
 # ---------------------------------------------------------------------------------------------
@@ -468,35 +476,6 @@ def coverage_table(
     return pd.DataFrame(rows).set_index([*keys, "estimand"])
 
 
-def errors(fits: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
-    """Put fits beside the reference answers for the same trials.
-
-    Parameters
-    ----------
-    fits, references : pandas.DataFrame
-        Rows of `fit_trial` and of `fit_reference`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The rows of `fits`, with ``sd_error:<name>`` (in posterior sds) and ``mcse_error:<name>``
-        (in the fit's own Monte Carlo errors) for each hyperparameter and the risk difference, and
-        ``missing``, the share of the probability of ``sd_effect < 0.1`` that the fit lacks.
-    """
-    keys = ["scenario", "multiply", "replicate", "sd_scale"]
-    joined = fits.merge(references, on=keys, suffixes=("", ":reference"), validate="m:1")
-    if len(joined) != len(fits):
-        raise ValueError("Some fits have no reference answer; add their trials to its design.")
-    result = joined[list(fits.columns)].copy()
-    for name in QUANTITIES:
-        gap = joined[f"{name}:mean"] - joined[f"{name}:mean:reference"]
-        result[f"sd_error:{name}"] = gap / joined[f"{name}:sd"]
-        result[f"mcse_error:{name}"] = gap / np.hypot(joined[f"{name}:mcse"], joined[f"{name}:error"])
-    exact = joined["below_0.1:sd_effect:reference"]
-    result["missing"] = 1 - joined["below_0.1:sd_effect"] / exact
-    return result
-
-
 # ---------------------------------------------------------------------------------------------
 # The chapter's studies
 
@@ -527,12 +506,6 @@ def divergence_design(
     )
     design = pd.concat([small, large], ignore_index=True)
     return design[[*columns, *shared]]
-
-
-def reference_design(design: pd.DataFrame) -> pd.DataFrame:
-    """The simulated trials and priors of a design of fits, once each."""
-    keys = ["scenario", "multiply", "replicate", "sd_scale"]
-    return design[keys].drop_duplicates(ignore_index=True)
 
 
 COVERAGE_DESIGNS = [("question", 1), ("question", 4), ("drawn:5x100", 1), ("drawn:10x50", 1)]
@@ -575,3 +548,39 @@ def precision_design(replicates: Iterable[int] = range(40)) -> pd.DataFrame:
         draws=[500],
         replicate=list(replicates),
     )
+
+
+STUDIES = (
+    Study(
+        name="trial_divergences",
+        title="form x prior scale x target_accept, and larger trials, each fit beside its reference",
+        design=divergence_design,
+        fit=fit_and_score_trial,
+        group=("replicate",),
+        data=SIMULATED,
+    ),
+    Study(
+        name="trial_coverage",
+        title="whether the 95% interval covers, in 200 trials of each of four designs",
+        design=coverage_design,
+        fit=fit_trial,
+        group=("scenario", "parameterization"),
+        data=SIMULATED,
+    ),
+    Study(
+        name="trial_sbc",
+        title="simulation-based calibration of both forms",
+        design=sbc_design,
+        fit=fit_sbc,
+        group=("parameterization",),
+        data=SIMULATED,
+    ),
+    Study(
+        name="trial_precision",
+        title="number of sites x participants per site",
+        design=precision_design,
+        fit=fit_trial,
+        group=("scenario", "parameterization"),
+        data=SIMULATED,
+    ),
+)
