@@ -20,8 +20,6 @@ from fieldguide.data import (
 )
 from fieldguide.models.trial import estimate, trial_model, true_estimands
 from fieldguide.priors import TrialPriors
-from fieldguide.reference.trial import trial_reference
-from fieldguide.studies.trial import sample_trial
 
 SMALL = pd.DataFrame(
     {"n_control": [15, 25], "n_treated": [15, 25], "control": [2, 3], "treated": [4, 9]},
@@ -236,84 +234,3 @@ def test_marginal_odds_ratio_is_nearer_to_zero_than_the_common_one():
     truth = true_estimands(sites, scale="logit")
     assert truth["coefficient"] == pytest.approx(1.0)
     assert 0 < truth["marginal_log_odds_ratio"] < 0.95
-
-
-# --- reference --------------------------------------------------------------------------------
-
-
-def brute_force(trial, priors, draws, rng):
-    """Likelihood-weighted draws from the prior: slow, and independent of the quadrature."""
-    sd = priors.sd.rvs((2, draws), random_state=rng)
-    rho = 2 * rng.beta(priors.lkj_eta, priors.lkj_eta, draws) - 1
-    intercept = priors.intercept.rvs(draws, random_state=rng)
-    effect = priors.effect.rvs(draws, random_state=rng)
-    log_weight = np.zeros(draws)
-    for _, row in trial.iterrows():
-        z = rng.standard_normal((2, draws))
-        theta = intercept - effect / 2 + sd[0] * z[0]
-        delta = effect + sd[1] * (rho * z[0] + np.sqrt(1 - rho**2) * z[1])
-        log_weight += scipy.stats.binom.logpmf(row["control"], row["n_control"], expit(theta))
-        log_weight += scipy.stats.binom.logpmf(row["treated"], row["n_treated"], expit(theta + delta))
-    return np.exp(log_weight), {
-        "intercept": intercept,
-        "effect": effect,
-        "sd_intercept": sd[0],
-        "sd_effect": sd[1],
-        "corr": rho,
-        "site_effect[B]": delta,
-    }
-
-
-def test_reference_agrees_with_weighted_draws_from_the_prior():
-    priors = TrialPriors()
-    answer = trial_reference(SMALL, priors, log2_points=10)
-    weight, values = brute_force(SMALL, priors, 1_000_000, np.random.default_rng(1))
-    evidence = weight.mean()
-    relative = weight.std() / evidence / np.sqrt(weight.size)
-    assert np.exp(answer.log_marginal_likelihood) / evidence == pytest.approx(1, abs=4 * relative)
-    for name, value in values.items():
-        mean = (weight * value).sum() / weight.sum()
-        error = np.sqrt((weight**2 * (value - mean) ** 2).sum()) / weight.sum()
-        row = answer.table.loc[name]
-        assert abs(row["mean"] - mean) < 4 * np.hypot(error, row["error"]), name
-        sd = np.sqrt((weight * (value - mean) ** 2).sum() / weight.sum())
-        assert row["sd"] == pytest.approx(sd, rel=0.03), name
-    share = (weight * (values["sd_effect"] < 0.1)).sum() / weight.sum()
-    assert answer.probability_below("sd_effect", 0.1) == pytest.approx(share, abs=0.01)
-
-
-def test_reference_does_not_depend_on_seed_or_nodes_beyond_its_error():
-    one = trial_reference(question_trial(), log2_points=9, seed=1)
-    two = trial_reference(question_trial(), log2_points=9, seed=2, nodes=16)
-    gap = (one.table["mean"] - two.table["mean"]).abs()
-    assert (gap < 5 * np.hypot(one.table["error"], two.table["error"]) + 1e-4).all()
-    assert (one.table["error"] < 0.02 * one.table["sd"]).all()
-    assert one.quadrature_error < 1e-3
-    assert one.ess_share > 0.3
-
-
-def test_non_centered_draws_agree_with_the_reference():
-    answer = trial_reference(question_trial(), log2_points=10)
-    fit = sample_trial(question_trial(), seed=4, draws=4000, target_accept=0.95)
-    posterior = fit["posterior"].to_dataset()
-    for name in ("intercept", "effect", "sd_intercept", "sd_effect", "corr"):
-        row = answer.table.loc[name]
-        assert float(posterior[name].mean()) == pytest.approx(row["mean"], abs=0.08 * row["sd"])
-        assert float(posterior[name].std()) == pytest.approx(row["sd"], rel=0.08)
-    effects = posterior["site_effect"].mean(("chain", "draw"))
-    for site, value in effects.to_series().items():
-        label = question_trial().index[int(site) - 1]
-        row = answer.table.loc[f"site_effect[{label}]"]
-        assert value == pytest.approx(row["mean"], abs=0.08 * row["sd"])
-
-
-def test_centered_form_misses_small_spreads_at_the_questions_size():
-    answer = trial_reference(question_trial(), log2_points=9)
-    exact = answer.probability_below("sd_effect", 0.05)
-    seen, divergences = [], []
-    for seed in range(3):
-        fit = sample_trial(question_trial(), seed=seed, parameterization="centered", target_accept=0.8)
-        seen.append(float((fit["posterior"]["sd_effect"] < 0.05).mean()))
-        divergences.append(int(fit["sample_stats"]["diverging"].sum()))
-    assert np.mean(seen) < 0.7 * exact
-    assert min(divergences) > 20

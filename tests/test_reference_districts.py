@@ -13,7 +13,7 @@ from scipy.special import betaln, expit
 from fieldguide import reference
 from fieldguide.reference import (
     ExactPosteriorError,
-    binomial,
+    districts,
     exact_posterior,
     exact_posterior_fixed,
     half_student_t,
@@ -204,7 +204,7 @@ def test_what_cannot_be_resolved_is_refused(monkeypatch):
 
 
 def test_an_inaccurate_quantile_is_refused(monkeypatch):
-    monkeypatch.setattr(binomial, "QUANTILE_TOLERANCE", 1e-13)
+    monkeypatch.setattr(districts, "QUANTILE_TOLERANCE", 1e-13)
     with pytest.raises(ExactPosteriorError, match="is not accurate"):
         base().quantile(0.945)
 

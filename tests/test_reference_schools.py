@@ -1,12 +1,14 @@
 """The exact posterior of the schools' model, against slow, independent computations."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from scipy.special import logsumexp
 
 from fieldguide.data import load_schools
-from fieldguide.reference.schools import TOLERANCE, ExactPosteriorError, exact_gaussian_posterior
+from fieldguide.reference import ExactPosteriorError, flat, schools_posterior
+from fieldguide.reference.schools import TOLERANCE
 from fieldguide.reml import cross_products, fit_reml
 
 PRIORS = {
@@ -25,7 +27,7 @@ def schools():
 
 @pytest.fixture(scope="module")
 def posterior(schools):
-    return exact_gaussian_posterior(schools, lkj_eta=2, **PRIORS)
+    return schools_posterior(schools, lkj_eta=2, **PRIORS)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,12 @@ def few():
     keep = table["school"].unique()[:6]
     table = table[table["school"].isin(keep)].groupby("school").head(8).reset_index(drop=True)
     return table, cross_products("math ~ ses + (ses | school)", table)
+
+
+def flat_summary(posterior):
+    """One row per parameter, one column per statistic."""
+    each = [flat(posterior.summary.sel(statistic=s, drop=True)) for s in ("mean", "sd", "50%")]
+    return pd.concat(each, axis=1, keys=["mean", "sd", "50%"])
 
 
 def dense_log_joint(table, points, sd_prior, sigma_prior, fixed_prior, eta):
@@ -63,11 +71,11 @@ def test_agrees_with_importance_sampling_on_dense_matrices(few):
         "sigma_prior": stats.halfnorm(scale=10),
         "fixed_prior": (3.0, 8.0),
     }
-    exact = exact_gaussian_posterior(products, lkj_eta=eta, nodes=(48, 48, 28, 36), **priors)
+    exact = schools_posterior(products, lkj_eta=eta, nodes=(48, 48, 28, 36), **priors)
     rng = np.random.default_rng(1)
     count = 2**14
     s = stats.qmc.Sobol(4, rng=rng).random(count)
-    guess = float(exact.summary["mean"].sel(parameter="sigma"))
+    guess = float(exact.mean["sigma"])
     # the prior is the proposal, except for sigma, which the data determine well
     proposals = [
         priors["sd_prior"], priors["sd_prior"], stats.beta(eta, eta, loc=-1, scale=2),
@@ -80,12 +88,12 @@ def test_agrees_with_importance_sampling_on_dense_matrices(few):
     assert exact.log_marginal_likelihood == pytest.approx(evidence, abs=0.02)
     w = np.exp(log_w - logsumexp(log_w))
     for k, name in enumerate(["sd_intercept", "sd_slope", "correlation", "sigma"]):
-        row = exact.summary.sel(parameter=name)
+        row = flat_summary(exact).loc[name]
         mean = w @ points[:, k]
         sd = np.sqrt(w @ (points[:, k] - mean) ** 2)
-        assert float(row["mean"]) == pytest.approx(mean, abs=0.03 * sd), name
-        assert float(row["sd"]) == pytest.approx(sd, rel=0.03), name
-        below = w @ (points[:, k] <= float(row["quantiles"].sel(quantile=0.5)))
+        assert row["mean"] == pytest.approx(mean, abs=0.03 * sd), name
+        assert row["sd"] == pytest.approx(sd, rel=0.03), name
+        below = w @ (points[:, k] <= row["50%"])
         assert below == pytest.approx(0.5, abs=0.02), name
 
 
@@ -110,30 +118,39 @@ def test_joint_density_at_a_point_is_that_of_dense_matrices(few):
 
 
 def test_a_finer_and_another_grid_give_the_same_answer(schools, posterior):
-    other = exact_gaussian_posterior(schools, lkj_eta=2, nodes=(44, 37, 35, 41), **PRIORS)
-    sd = posterior.summary["sd"]
-    assert (abs(other.summary["mean"] - posterior.summary["mean"]) / sd).max() < 1e-5
-    assert (abs(other.summary["sd"] - sd) / sd).max() < 1e-5
-    gap = abs(other.summary["quantiles"] - posterior.summary["quantiles"]) / sd
-    assert gap.max() < 1e-4
+    other = schools_posterior(schools, lkj_eta=2, nodes=(44, 37, 35, 41), **PRIORS)
+    sd = flat(posterior.sd)
+    assert (abs(flat(other.mean) - flat(posterior.mean)) / sd).max() < 1e-5
+    assert (abs(flat(other.sd) - sd) / sd).max() < 1e-5
+    for q in (0.055, 0.5, 0.945):
+        gap = abs(flat(other.quantile(q)) - flat(posterior.quantile(q))) / sd
+        assert gap.max() < 1e-4
     assert posterior.error < TOLERANCE
 
 
 def test_densities_integrate_to_one_and_to_the_reported_moments(posterior):
-    for name in ("ses", "sd_intercept", "sd_slope", "sigma"):
-        row = posterior.summary.sel(parameter=name)
-        mean, sd = float(row["mean"]), float(row["sd"])
+    rows = flat_summary(posterior)
+    for label, where in [
+        ("beta[ses]", {"term": "ses"}),
+        ("sd_intercept", {}),
+        ("sd_slope", {}),
+        ("sigma", {}),
+    ]:
+        mean, sd = rows.loc[label, ["mean", "sd"]]
         x = np.linspace(max(mean - 9 * sd, 0), mean + 9 * sd, 4001)
-        density = posterior.density(name, x)
-        assert np.trapezoid(density, x) == pytest.approx(1, abs=1e-5), name
-        assert np.trapezoid(density * x, x) == pytest.approx(mean, abs=1e-4 * sd), name
-        assert np.trapezoid(density * (x - mean) ** 2, x) == pytest.approx(sd**2, rel=1e-4), name
+        density = posterior.pdf(label.split("[")[0], x, **where).values
+        assert np.trapezoid(density, x) == pytest.approx(1, abs=1e-5), label
+        assert np.trapezoid(density * x, x) == pytest.approx(mean, abs=1e-4 * sd), label
+        assert np.trapezoid(density * (x - mean) ** 2, x) == pytest.approx(sd**2, rel=1e-4), label
 
 
 def test_quantiles_invert_the_distribution_function(posterior):
-    for name in posterior.summary["parameter"].values:
-        for q, x in posterior.summary["quantiles"].sel(parameter=name).to_series().items():
-            assert float(posterior.cdf(name, x)) == pytest.approx(q, abs=1e-6), name
+    for q in (0.055, 0.5, 0.945):
+        found = posterior.quantile(q)
+        for name in ("sd_intercept", "sd_slope", "correlation", "sigma"):
+            assert float(posterior.cdf(name, float(found[name]))) == pytest.approx(q, abs=1e-6), name
+        for term, x in found["beta"].to_series().items():
+            assert float(posterior.cdf("beta", x, term=term)) == pytest.approx(q, abs=1e-6), term
 
 
 def test_joint_density_has_the_marginals(posterior):
@@ -142,43 +159,42 @@ def test_joint_density_has_the_marginals(posterior):
     joint = posterior.joint_density(sd, r)
     assert np.trapezoid(np.trapezoid(joint, r, axis=1), sd) == pytest.approx(1, abs=1e-3)
     over_r = np.trapezoid(joint, r, axis=1)
-    np.testing.assert_allclose(over_r, posterior.density("sd_slope", sd), atol=5e-3)
+    np.testing.assert_allclose(over_r, posterior.pdf("sd_slope", sd), atol=5e-3)
 
 
 def test_posterior_sits_where_the_restricted_likelihood_is(schools, posterior):
     fit = fit_reml(schools)
     for term in schools.terms:
-        row = posterior.summary.sel(parameter=term)
-        gap = abs(float(row["mean"]) - fit.fixed.loc[term, "estimate"])
+        gap = abs(float(posterior.mean["beta"].sel(term=term)) - fit.fixed.loc[term, "estimate"])
         assert gap < 0.15 * fit.fixed.loc[term, "se"]
 
 
 def test_a_stronger_lkj_prior_pulls_the_correlation_to_zero(schools):
     means = [
-        float(
-            exact_gaussian_posterior(schools, lkj_eta=eta, **PRIORS)
-            .summary["mean"].sel(parameter="correlation")
-        )
-        for eta in (1, 2, 4)
-    ]  # fmt: skip
+        float(schools_posterior(schools, lkj_eta=eta, **PRIORS).mean["correlation"]) for eta in (1, 2, 4)
+    ]
     assert means == sorted(means, reverse=True)
     assert means[0] - means[2] > 0.2
 
 
 def test_independent_effects_are_the_limit_of_a_strong_lkj_prior(schools):
-    fixed = exact_gaussian_posterior(schools, lkj_eta=None, **PRIORS).summary
-    strong = exact_gaussian_posterior(schools, lkj_eta=400, nodes=(36, 28, 60, 32), **PRIORS).summary
-    assert float(fixed["mean"].sel(parameter="correlation")) == 0
-    for name in ("sd_intercept", "sd_slope", "ses"):
-        one, other = fixed.sel(parameter=name), strong.sel(parameter=name)
-        assert float(one["mean"]) == pytest.approx(float(other["mean"]), abs=0.05 * float(one["sd"]))
+    fixed = schools_posterior(schools, lkj_eta=None, **PRIORS)
+    strong = schools_posterior(schools, lkj_eta=400, nodes=(36, 28, 60, 32), **PRIORS)
+    assert "correlation" not in fixed.mean
+    assert dict(fixed.problem.priors)["correlation"] == "0"
+    one, other = flat_summary(fixed), flat_summary(strong)
+    for name in ("sd_intercept", "sd_slope", "beta[ses]"):
+        gap = one.loc[name, "mean"] - other.loc[name, "mean"]
+        assert abs(gap) < 0.05 * one.loc[name, "sd"]
+    with pytest.raises(ValueError, match="Unknown variable 'correlation'"):
+        fixed.quantile(0.5, ["correlation"])
 
 
 def test_group_effects_agree_with_conditional_means_of_a_sharp_posterior(few):
     """With priors that nail the four variance parameters, the answer is one linear solve."""
     table, products = few
     at = {"sd_intercept": 2.0, "sd_slope": 1.0, "sigma": 6.0}
-    exact = exact_gaussian_posterior(
+    exact = schools_posterior(
         products,
         sd_prior=tuple(stats.gamma(1e6, scale=at[k] / 1e6) for k in ("sd_intercept", "sd_slope")),
         sigma_prior=stats.gamma(1e6, scale=6.0 / 1e6),
@@ -198,12 +214,12 @@ def test_group_effects_agree_with_conditional_means_of_a_sharp_posterior(few):
     np.testing.assert_allclose(effects["mean"].values.ravel(), mean[2:], atol=2e-3)
     sd = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(effects["sd"].values.ravel(), sd[2:], atol=2e-3)
-    np.testing.assert_allclose(exact.summary["sd"].values[:2], sd[:2], rtol=2e-3)
+    np.testing.assert_allclose(exact.sd["beta"], sd[:2], rtol=2e-3)
 
 
 def test_too_few_nodes_are_refused(schools):
     with pytest.raises(ExactPosteriorError, match="use more nodes"):
-        exact_gaussian_posterior(schools, lkj_eta=2, nodes=(6, 6, 6, 6), **PRIORS)
+        schools_posterior(schools, lkj_eta=2, nodes=(6, 6, 6, 6), **PRIORS)
 
 
 @pytest.mark.parametrize(
@@ -219,4 +235,4 @@ def test_too_few_nodes_are_refused(schools):
 )
 def test_bad_priors_are_refused(schools, change, message):
     with pytest.raises(ValueError, match=message):
-        exact_gaussian_posterior(schools, **(PRIORS | {"lkj_eta": 1} | change))
+        schools_posterior(schools, **(PRIORS | {"lkj_eta": 1} | change))

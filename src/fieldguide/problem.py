@@ -97,15 +97,21 @@ def digest(rows: Iterable[Iterable]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
+def plain_label(label) -> str:
+    """Write a group's label as text, the same for 3, ``numpy.int64(3)``, 3.0 and "3"."""
+    label = label.item() if hasattr(label, "item") else label
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+
 def count_digest(labels, *counts) -> str:
     """Return the digest of counts per group.
 
     Parameters
     ----------
     labels : sequence, shape (group,)
-        The groups' labels.
+        The groups' labels; only their text counts, as `plain_label` writes it.
     *counts : array_like, shape (group,)
         Successes and trials; for several arms those of each, in the order of the arms' names.
     """
     columns = [np.asarray(column, dtype=float) for column in counts]
-    return digest([str(label), *row] for label, *row in zip(labels, *columns, strict=True))
+    return digest([plain_label(label), *row] for label, *row in zip(labels, *columns, strict=True))

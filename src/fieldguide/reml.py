@@ -28,11 +28,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from formulae import design_matrices
 from scipy.optimize import minimize
+
+from fieldguide.problem import digest
 
 SINGULAR_TOLERANCE = 1e-4
 """Smallest element of the relative Cholesky factor's diagonal that is not singular (lme4's)."""
@@ -98,6 +100,24 @@ class CrossProducts:
         sums = sums.reshape(*d.shape, size, size)
         return np.log(det).sum(-1), self._total - np.einsum("...k,...kab->...ab", d, sums)
 
+    @cached_property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits of the data: groups, design, rows and sums.
+
+        Sums count with ten digits of their size, so that the order in which rows were added does
+        not matter, not even where a sum is zero but for rounding.
+        """
+        rows = [["", *self.terms, *self.varying]]
+        for group, count, sums in zip(self.groups, self.rows, self.products, strict=True):
+            size = np.sqrt(np.multiply.outer(sums.diagonal(), sums.diagonal()))
+            exponent = np.floor(np.log10(np.where(size > 0, size, 1))) - 9
+            # shifted, because sums of decimal numbers often lie half-way between two digits
+            units = np.floor(sums / 10.0**exponent + 1 / np.pi)
+            upper = np.triu_indices(len(sums))
+            digits = zip(units[upper], exponent[upper], strict=True)
+            rows.append([group, count, *(f"{u:.0f}e{e:.0f}" for u, e in digits)])
+        return digest(rows)
+
     def __post_init__(self):
         z = list(self.varying)
         c = self.products[:, z]
@@ -131,10 +151,18 @@ def cross_products(formula: str, data: pd.DataFrame) -> CrossProducts:
 
     Raises
     ------
+    ImportError
+        If formulae, which reads the formula, is not installed.
     DesignError
         If a cell is missing, a group has no rows, groups have too few rows to tell their effects
         from the residual, or a predictor is constant or a combination of others.
     """
+    try:
+        from formulae import design_matrices
+    except ImportError as error:
+        raise ImportError(
+            "Reading a formula needs formulae; install it with: pip install fieldguide[models]"
+        ) from error
     _check_cells(formula, data)
     try:
         design = design_matrices(formula, data, na_action="error")

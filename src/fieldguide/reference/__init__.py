@@ -1,17 +1,30 @@
-"""Exact posteriors: answers computed by quadrature, to hold a sampler's fit against."""
+"""Exact answers to hold a sampler's fit against: three subjects behind one `Reference` protocol."""
 
 from fieldguide.priors import half_student_t
+from fieldguide.reference._protocol import ExactPosteriorError, Posterior, Reference, flat
 from fieldguide.reference.districts import (
-    ExactPosterior,
-    ExactPosteriorError,
+    DistrictsPosterior,
+    districts_problem,
     exact_posterior,
     exact_posterior_fixed,
 )
+from fieldguide.reference.schools import SchoolsPosterior, schools_posterior, schools_problem
+from fieldguide.reference.trial import TrialPosterior, trial_posterior, trial_problem
 
 __all__ = [
-    "ExactPosterior",
+    "DistrictsPosterior",
     "ExactPosteriorError",
+    "Posterior",
+    "Reference",
+    "SchoolsPosterior",
+    "TrialPosterior",
+    "districts_problem",
     "exact_posterior",
     "exact_posterior_fixed",
+    "flat",
     "half_student_t",
+    "schools_posterior",
+    "schools_problem",
+    "trial_posterior",
+    "trial_problem",
 ]

@@ -36,6 +36,7 @@ from scipy.ndimage import map_coordinates, spline_filter1d
 from scipy.special import betaln, expit, log_expit, logit, logsumexp
 
 from fieldguide.reference._marginal import Marginal
+from fieldguide.reference._protocol import ExactPosteriorError
 
 TOLERANCE = 4e-7
 """Largest error estimate of a moment, in posterior standard deviations, that is not refused."""
@@ -48,10 +49,6 @@ _CHUNK = 1 << 11  # pairs handled at once, so that their nodes stay in the proce
 _REACH = 5.0  # ends of alpha_bar's grid, in t, where the data say enough about alpha_bar
 _NOTHING = 3e-11  # probability at the ends of a grid that is not worth going further for
 _LOG_TWO_PI = np.log(2 * np.pi)
-
-
-class ExactPosteriorError(ArithmeticError):
-    """The quadrature could not reach its accuracy, so no answer is given."""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -548,12 +545,19 @@ class _Engine:
     def _marginals(self) -> dict:
         return {}
 
+    def marginal(self, name: str, unit: int | None = None) -> Marginal:
+        """Tabulated marginal of alpha_bar, sigma or a unique district's alpha."""
+        key = name, unit
+        if key not in self._marginals:
+            self._marginals[key] = self._tabulate(name, unit)
+        return self._marginals[key]
+
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "_marginals"}
 
 
 class VaryingIntercepts(_Engine):
-    """Everything `ExactPosterior` asks of the varying-intercept model."""
+    """Everything `DistrictsPosterior` asks of the varying-intercept model."""
 
     names = ("alpha_bar", "p_bar", "sigma")
 
@@ -762,11 +766,7 @@ class VaryingIntercepts(_Engine):
             return self._pdf_sigma
         return self._pdf_alpha_bar if name == "alpha_bar" else self._pdf_alpha(unit)
 
-    def marginal(self, name: str, unit: int | None = None) -> Marginal:
-        """Tabulated marginal of alpha_bar, sigma or a unique district's alpha."""
-        key = name, unit
-        if key in self._marginals:
-            return self._marginals[key]
+    def _tabulate(self, name: str, unit: int | None) -> Marginal:
         grid = self.fine
         if name == "sigma":
             plan, model = self.plan, self.model
@@ -794,12 +794,11 @@ class VaryingIntercepts(_Engine):
                 f"The distribution function of {name} did not converge "
                 f"(error estimate {marginal.error:.0e}); use less extreme priors."
             )
-        self._marginals[key] = marginal
         return marginal
 
 
 class FixedEffects(_Engine):
-    """Everything `ExactPosterior` asks of the fixed-effects model: districts on their own."""
+    """Everything `DistrictsPosterior` asks of the fixed-effects model: districts on their own."""
 
     names = ()
 
@@ -841,11 +840,7 @@ class FixedEffects(_Engine):
 
         return density
 
-    def marginal(self, name, unit):
-        if unit not in self._marginals:
-            mean = self.moments[0][unit]
-            sd = self.moments[1][unit]
-            self._marginals[unit] = Marginal.from_density(
-                self.pdf(name, unit), mean, sd, mean - 35 * sd, mean + 35 * sd
-            )
-        return self._marginals[unit]
+    def _tabulate(self, name, unit):
+        mean = self.moments[0][unit]
+        sd = self.moments[1][unit]
+        return Marginal.from_density(self.pdf(name, unit), mean, sd, mean - 35 * sd, mean + 35 * sd)

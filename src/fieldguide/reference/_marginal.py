@@ -41,6 +41,7 @@ class Marginal:
     def __init__(self, t, mass, to_t: Callable, from_t: Callable):
         self.t, self.mass, self.to_t, self.from_t = t, mass / mass.sum(), to_t, from_t
         self.step = t[1] - t[0]
+        self._quantiles = {}  # found so far: an effect and its probability share them
         some = self.t[1 :: 2 * max(t.size // 80, 1)]  # the nodes that are left out
         change = np.abs(self._cdf_t(some) - self._cdf_t(some, every=2)).max()
         missed = abs(2 * self.mass[::2].sum() - 1)
@@ -93,9 +94,12 @@ class Marginal:
 
     def quantile(self, q: float) -> float:
         """The value below which a share ``q`` of the probability lies."""
-        i = np.searchsorted(self._cdf_nodes, q)
-        low, high = self.t[max(i - 2, 0)], self.t[min(i + 1, self.t.size - 1)]
-        return float(self.from_t(brentq(lambda t: self._cdf_t(t) - q, low, high, xtol=1e-13)))
+        if q not in self._quantiles:
+            i = np.searchsorted(self._cdf_nodes, q)
+            low, high = self.t[max(i - 2, 0)], self.t[min(i + 1, self.t.size - 1)]
+            t = brentq(lambda t: self._cdf_t(t) - q, low, high, xtol=1e-13)
+            self._quantiles[q] = float(self.from_t(t))
+        return self._quantiles[q]
 
     def quantile_error(self, x: float) -> float:
         """What `error` means for the quantile ``x``: itself, over the density there."""

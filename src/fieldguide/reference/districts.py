@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import scipy.stats
 import xarray as xr
 from scipy.special import expit, logit
 
-from fieldguide.priors import ALPHA_PRIOR
-from fieldguide.reference._districts_quadrature import (
-    ExactPosteriorError,
-    FixedEffects,
-    Model,
-    VaryingIntercepts,
-)
+from fieldguide.priors import ALPHA_PRIOR, prior_name
+from fieldguide.problem import Problem, count_digest
+from fieldguide.reference._districts_quadrature import FixedEffects, Model, VaryingIntercepts
+from fieldguide.reference._protocol import PROBS, ExactPosteriorError, Posterior
 
 QUANTILE_TOLERANCE = 1e-6
 """Largest error estimate of a quantile, in posterior standard deviations, that is not refused."""
 
 
 @dataclass(frozen=True)
-class ExactPosterior:
+class DistrictsPosterior(Posterior):
     """The exact posterior: moments at once, quantiles and densities when asked for.
 
     Variables are ``alpha`` and ``p`` with dimension ``district``, and for the varying-intercept
@@ -33,133 +29,83 @@ class ExactPosterior:
 
     Attributes
     ----------
-    mean, sd
+    problem : Problem
+        Model, priors and counts.
+    mean, sd : xarray.Dataset
         Posterior means and standard deviations. Where a heavy-tailed prior on sigma leaves a
         moment without a finite value it is infinite, or NaN where it is not defined at all.
-    log_marginal_likelihood
+    log_marginal_likelihood : float
         Log probability of the data under the model, binomial coefficients included.
-    error
+    error : float
         Estimated error of means, sds and the log marginal likelihood, the first two in posterior
         standard deviations.
-    probs
+    probs : tuple of float
         Probabilities of the quantiles in `summary`.
     """
 
+    problem: Problem
     mean: xr.Dataset
     sd: xr.Dataset
     log_marginal_likelihood: float
     error: float
-    probs: tuple[float, ...]
     _engine: VaryingIntercepts | FixedEffects = field(repr=False)
+    probs: tuple[float, ...] = PROBS
 
-    def quantile(self, q: float | Sequence[float]) -> xr.Dataset:
-        """Quantiles of every variable, with dimension ``quantile`` if ``q`` is a sequence."""
-        values = np.atleast_1d(np.asarray(q, dtype=float))
-        if values.ndim > 1 or not ((values > 0) & (values < 1)).all():
-            raise ValueError("A quantile's probability must lie strictly between 0 and 1.")
-        engine = self._engine
-        units = engine.model.successes.size
-        sd = dict(zip(engine.names, engine.moments[1], strict=False))
-        sd_alpha, sd_p = engine.moments[1][len(engine.names) :].reshape(2, -1)
+    @property
+    def neck(self) -> str | None:
+        """``"sigma"``, whose small values are hard to sample; None for fixed effects."""
+        return "sigma" if "sigma" in self.mean else None
 
-        def quantiles(name, unit=None):
-            marginal = engine.marginal(name, unit)
-            found = np.array([marginal.quantile(v) for v in values])
-            error = np.array([marginal.quantile_error(x) for x in found])
-            sds = (sd[name], sd.get("p_bar")) if unit is None else (sd_alpha[unit], sd_p[unit])
-            relative = error / sds[0]
-            if name != "sigma":
-                relative = np.maximum(relative, error * expit(found) * expit(-found) / sds[1])
-            if (relative > QUANTILE_TOLERANCE).any():
-                worst = np.nanargmax(relative)
-                raise ExactPosteriorError(
-                    f"The {100 * values[worst]:g}% quantile of {name} is not accurate (error "
-                    f"estimate {relative[worst]:.0e} posterior sd); use a less extreme "
-                    "probability or less extreme priors."
-                )
-            return found
+    def _marginal(self, name: str, position: int | None):
+        """Marginal of a variable, of the effect behind it if it is a probability."""
+        return self._engine.marginal(_BASE.get(name, name), self._unit(position))
 
-        data = {}
-        for name in engine.names:
-            if name != "p_bar":
-                data[name] = ("quantile", np.array(quantiles(name)))
-        if "alpha_bar" in data:
-            data["p_bar"] = ("quantile", expit(data["alpha_bar"][1]))
-        alpha = np.array([quantiles("alpha", unit) for unit in range(units)])
-        alpha = alpha[engine.model.member].T
-        data["alpha"] = (("quantile", "district"), alpha)
-        data["p"] = (("quantile", "district"), expit(alpha))
-        result = xr.Dataset(data, coords={"quantile": values, "district": self.mean["district"].values})
-        return result if np.ndim(q) else result.isel(quantile=0)
+    def _unit(self, position: int | None) -> int | None:
+        """Number of a district among the unique ones."""
+        return None if position is None else int(self._engine.model.member[position])
 
-    def interval(self, prob: float = 0.89) -> xr.Dataset:
-        """Equal-tailed intervals of every variable, with dimension ``bound`` (lower, upper)."""
-        tail = (1 - prob) / 2
-        ends = self.quantile([tail, 1 - tail]).drop_vars("quantile")
-        return ends.rename(quantile="bound").assign_coords(bound=["lower", "upper"])
+    def _quantile(self, name: str, position: int | None, q):
+        marginal = self._marginal(name, position)
+        found = np.array([marginal.quantile(v) for v in q])
+        error = np.array([marginal.quantile_error(x) for x in found])
+        # relative to the sd on both scales, so that the effect and its probability can be trusted
+        effect, probability = ("alpha_bar", "p_bar") if position is None else ("alpha", "p")
 
-    @cached_property
-    def summary(self) -> xr.Dataset:
-        """Means, sds and the quantiles `probs`, along one dimension ``statistic``."""
-        names = ["mean", "sd", *(f"{100 * q:g}%" for q in self.probs)]
-        quantiles = self.quantile(self.probs)
-        data = {
-            name: (
-                ("statistic", *self.mean[name].dims),
-                np.stack([self.mean[name], self.sd[name], *quantiles[name].values]),
+        def sd(variable):
+            return float(self.sd[variable].values.ravel()[position or 0])
+
+        relative = error / sd("sigma" if name == "sigma" else effect)
+        if name != "sigma":
+            relative = np.maximum(relative, error * expit(found) * expit(-found) / sd(probability))
+        if (relative > QUANTILE_TOLERANCE).any():
+            worst = np.nanargmax(relative)
+            raise ExactPosteriorError(
+                f"The {100 * q[worst]:g}% quantile of {name} is not accurate (error "
+                f"estimate {relative[worst]:.0e} posterior sd); use a less extreme "
+                "probability or less extreme priors."
             )
-            for name in self.mean
-        }
-        return xr.Dataset(data, coords={"statistic": names, **self.mean.coords})
+        return expit(found) if name in _BASE else found
 
-    def _unit(self, name: str, district) -> int | None:
-        if name in ("alpha", "p"):
-            labels = self.mean["district"].values
-            found = np.flatnonzero(labels == district)
-            if district is None or not found.size:
-                raise ValueError(
-                    f"{name} needs district=, one of {', '.join(map(str, labels))}; got {district!r}."
-                )
-            return int(self._engine.model.member[found[0]])
-        if name not in self._engine.names:
-            raise ValueError(f"Unknown variable {name!r}; this model has {', '.join(self.mean)}.")
-        return None
+    def _cdf(self, name: str, position: int | None, x):
+        marginal = self._marginal(name, position)
+        low, high = (0.0, 1.0) if name in _BASE else (-np.inf, np.inf)
+        if name == "sigma":
+            low, high = self._engine.model.sigma_prior.support()
+        out = np.where(x >= high, 1.0, 0.0)
+        inside = (x > low) & (x < high)
+        at = logit(x[inside]) if name in _BASE else x[inside]
+        out[inside] = marginal.cdf(at)
+        return out
 
-    def _evaluate(self, kind: str, name: str, x, district) -> xr.DataArray:
-        unit = self._unit(name, district)
-        if isinstance(x, xr.DataArray):
-            template = x
-        else:
-            x = np.asarray(x, dtype=float)
-            if x.ndim > 1:
-                raise ValueError(f"x must be a number or one-dimensional; it has {x.ndim} axes.")
-            template = xr.DataArray(x, dims=[name] if x.ndim else [])
-            if x.ndim:
-                template = template.assign_coords({name: x})
-        value = np.asarray(template.values, dtype=float)
-        base = {"p": "alpha", "p_bar": "alpha_bar"}.get(name, name)
-        jacobian = np.ones_like(value)
-        inside = np.ones(value.shape, bool)
-        if base != name:
-            inside = (value > 0) & (value < 1)
-            safe = np.where(inside, value, 0.5)
-            jacobian = 1 / (safe * (1 - safe))
-            at = logit(safe)
-        else:
-            at = value
-        if kind == "pdf":
-            out = np.where(inside, self._engine.pdf(base, unit)(at) * jacobian, 0.0)
-        else:
-            out = np.where(inside, self._engine.marginal(base, unit).cdf(at), value >= 1)
-        return template.copy(data=out).rename(kind)
-
-    def pdf(self, name: str, x, district=None) -> xr.DataArray:
-        """Marginal posterior density of a variable at ``x``, on the variable's own scale."""
-        return self._evaluate("pdf", name, x, district)
-
-    def cdf(self, name: str, x, district=None) -> xr.DataArray:
-        """Posterior probability that a variable is at most ``x``."""
-        return self._evaluate("cdf", name, x, district)
+    def _pdf(self, name: str, position: int | None, x):
+        unit = self._unit(position)
+        if name not in _BASE:
+            return self._engine.pdf(name, unit)(x)
+        out = np.zeros(x.shape)
+        inside = (x > 0) & (x < 1)
+        p = x[inside]
+        out[inside] = self._engine.pdf(_BASE[name], unit)(logit(p)) / (p * (1 - p))
+        return out
 
     def joint_density(self, district, alpha, log_sigma) -> xr.DataArray:
         """Posterior density of (alpha_j, log sigma) on a grid, Jacobian included.
@@ -178,9 +124,9 @@ class ExactPosterior:
         xarray.DataArray
             Density with dimensions ``log_sigma`` and ``alpha``; it integrates to 1 over both.
         """
-        if "sigma" not in self._engine.names:
+        if "sigma" not in self.mean:
             raise ValueError("The fixed-effects model has no sigma, so no joint density with it.")
-        unit = self._unit("alpha", district)
+        unit = self._unit(self._position("alpha", {"district": district}))
         alpha = np.asarray(alpha, dtype=float)
         log_sigma = np.asarray(log_sigma, dtype=float)
         return xr.DataArray(
@@ -189,6 +135,10 @@ class ExactPosterior:
             coords={"log_sigma": log_sigma, "alpha": alpha},
             name="density",
         )
+
+
+_BASE = {"p": "alpha", "p_bar": "alpha_bar"}
+"""The variables that are the inverse logit of another one."""
 
 
 def _check(successes, trials, alpha_prior, sigma_prior, district, probs):
@@ -250,7 +200,7 @@ def _check(successes, trials, alpha_prior, sigma_prior, district, probs):
     return model, labels, probs
 
 
-def _wrap(engine, labels, probs) -> ExactPosterior:
+def _wrap(engine, problem, labels, probs) -> DistrictsPosterior:
     member = engine.model.member
     units = engine.model.successes.size
     first = len(engine.names)
@@ -262,7 +212,32 @@ def _wrap(engine, labels, probs) -> ExactPosterior:
         return xr.Dataset(data, coords={"district": labels})
 
     mean, sd = (dataset(values) for values in engine.moments)
-    return ExactPosterior(mean, sd, engine.log_marginal_likelihood, engine.error, probs, engine)
+    log_marginal_likelihood = engine.log_marginal_likelihood
+    return DistrictsPosterior(problem, mean, sd, log_marginal_likelihood, engine.error, engine, probs)
+
+
+def districts_problem(
+    successes, trials, *, sigma_prior=None, alpha_prior=ALPHA_PRIOR, district=None
+) -> Problem:
+    """Return the problem that a posterior of the districts belongs to.
+
+    Parameters
+    ----------
+    successes, trials : array_like of int, shape (J,)
+        Counts per district.
+    sigma_prior : frozen SciPy distribution, optional
+        Prior on the districts' standard deviation (logits); None for the fixed-effects model.
+    alpha_prior : frozen SciPy distribution
+        Prior on the mean of the districts, on each of them in the fixed-effects model (logits).
+    district : sequence, shape (J,), optional
+        Labels of the districts; 1, ..., J if not given.
+    """
+    labels = range(1, len(successes) + 1) if district is None else district
+    data = count_digest(labels, successes, trials)
+    if sigma_prior is None:
+        return Problem.of("fixed effects", {"alpha": prior_name(alpha_prior)}, data)
+    priors = {"alpha_bar": prior_name(alpha_prior), "sigma": prior_name(sigma_prior)}
+    return Problem.of("varying intercept", priors, data)
 
 
 def exact_posterior(
@@ -271,29 +246,29 @@ def exact_posterior(
     *,
     sigma_prior,
     alpha_prior=ALPHA_PRIOR,
-    probs: Sequence[float] = (0.055, 0.5, 0.945),
+    probs: Sequence[float] = PROBS,
     district=None,
-) -> ExactPosterior:
+) -> DistrictsPosterior:
     """Exact posterior of the varying-intercept binomial-logit model.
 
     Parameters
     ----------
-    successes, trials
-        Counts per district, shape (J,).
-    sigma_prior
+    successes, trials : array_like of int, shape (J,)
+        Counts per district.
+    sigma_prior : frozen SciPy distribution
         Prior on the districts' standard deviation (logits): any frozen continuous SciPy
         distribution on positive values, or `half_student_t`.
-    alpha_prior
+    alpha_prior : frozen SciPy distribution
         Prior on the mean of the districts (logits), a frozen ``scipy.stats.norm``;
         Normal(0, 1.5) if not given.
-    probs
+    probs : sequence of float
         Probabilities of the quantiles in ``summary``.
-    district
-        Labels of the districts, shape (J,); 1, ..., J if not given.
+    district : sequence, shape (J,), optional
+        Labels of the districts; 1, ..., J if not given.
 
     Returns
     -------
-    ExactPosterior
+    DistrictsPosterior
 
     Raises
     ------
@@ -303,20 +278,19 @@ def exact_posterior(
         If the estimated error stays above `TOLERANCE`.
     """
     model, labels, probs = _check(successes, trials, alpha_prior, sigma_prior, district, probs)
-    return _wrap(VaryingIntercepts(model), labels, probs)
+    problem = districts_problem(
+        successes, trials, sigma_prior=sigma_prior, alpha_prior=alpha_prior, district=labels
+    )
+    return _wrap(VaryingIntercepts(model), problem, labels, probs)
 
 
 def exact_posterior_fixed(
-    successes,
-    trials,
-    *,
-    alpha_prior=ALPHA_PRIOR,
-    probs: Sequence[float] = (0.055, 0.5, 0.945),
-    district=None,
-) -> ExactPosterior:
+    successes, trials, *, alpha_prior=ALPHA_PRIOR, probs: Sequence[float] = PROBS, district=None
+) -> DistrictsPosterior:
     """Exact posterior of the fixed-effects model, ``alpha_j ~ Normal`` independently.
 
     Parameters, result and errors as in `exact_posterior`, without sigma and the districts' mean.
     """
     model, labels, probs = _check(successes, trials, alpha_prior, None, district, probs)
-    return _wrap(FixedEffects(model), labels, probs)
+    problem = districts_problem(successes, trials, alpha_prior=alpha_prior, district=labels)
+    return _wrap(FixedEffects(model), problem, labels, probs)

@@ -23,7 +23,7 @@ less in each direction, in posterior standard deviations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -31,15 +31,17 @@ import xarray as xr
 from numpy.polynomial import legendre
 from scipy.optimize import brentq
 from scipy.special import betaln, ndtr, ndtri
+from scipy.stats import rv_continuous
 
-from fieldguide.reference.districts import ExactPosteriorError
+from fieldguide.priors import prior_name, written
+from fieldguide.problem import Problem
+from fieldguide.reference._protocol import ExactPosteriorError, Posterior
 from fieldguide.reml import CrossProducts, fit_reml
 
 TOLERANCE = 1e-4
 """Largest error estimate of a mean or sd, in posterior sds, that is not refused."""
 
 DROP = 24.0
-QUANTILES = (0.055, 0.5, 0.945)
 NODES = (36, 28, 26, 32)
 """Default number of nodes: intercept's and slope's relative sd, angle of correlation, sigma."""
 
@@ -65,86 +67,67 @@ class _Priors:
 
 
 @dataclass(frozen=True)
-class GaussianPosterior:
-    """The posterior on its grid; see :func:`exact_gaussian_posterior`.
+class SchoolsPosterior(Posterior):
+    """The posterior on its grid; see :func:`schools_posterior`.
+
+    Variables are ``beta`` with dimension ``term``, named as in the formula, and the scalars
+    ``sd_intercept``, ``sd_slope``, ``correlation`` (absent where it is fixed at 0) and ``sigma``,
+    all in the outcome's units (per unit of the predictor) but the correlation.
 
     Attributes
     ----------
-    summary : xarray.Dataset, dims (parameter, quantile)
-        ``mean``, ``sd`` and ``quantiles`` (5.5, 50 and 94.5%) of each fixed effect, named as in
-        the formula, and of ``sd_intercept``, ``sd_slope``, ``correlation`` and ``sigma``.
-    log_marginal_likelihood : float
+    problem : Problem
+        Model, priors and data.
+    mean, sd : xarray.Dataset
+        Posterior means and standard deviations.
     error : float
         Estimated error of means and sds, the largest, in posterior standard deviations.
     """
 
-    _grid: _Grid
-    _stats: CrossProducts
+    problem: Problem
+    mean: xr.Dataset
+    sd: xr.Dataset
     error: float
+    _grid: _Grid = field(repr=False)
+    _sums: CrossProducts = field(repr=False)
+
+    neck = "sd_slope"
 
     @property
     def log_marginal_likelihood(self) -> float:
         """Log density of the data, with all parameters integrated out."""
         return self._grid.log_evidence
 
-    @cached_property
-    def summary(self) -> xr.Dataset:
-        """Means, sds and quantiles of every parameter."""
-        mean, sd = self._grid.moments
-        names = [*self._stats.terms, *_VARIANCE_PARAMETERS]
-        quantiles = [[self.quantile(name, q) for q in QUANTILES] for name in names]
-        return xr.Dataset(
-            {
-                "mean": ("parameter", mean),
-                "sd": ("parameter", sd),
-                "quantiles": (("parameter", "quantile"), quantiles),
-            },
-            coords={"parameter": names, "quantile": list(QUANTILES)},
-            attrs={"error": self.error},
-        )
+    def _cdf(self, name, position, x):
+        return self._at(name, position, x, cumulative=True)
 
-    @property
-    def mean(self) -> xr.Dataset:
-        """Posterior means as a fit names them: ``beta`` (dim ``term``), then the variances."""
-        return self._by_name(self._grid.moments[0])
+    def _pdf(self, name, position, x):
+        return self._at(name, position, x, cumulative=False)
 
-    @property
-    def sd(self) -> xr.Dataset:
-        """Posterior standard deviations, named like :attr:`mean`."""
-        return self._by_name(self._grid.moments[1])
+    def _at(self, name, position, x, cumulative):
+        if name == "beta":
+            return self._grid.fixed_effect(position, x, cumulative)
+        value = self._grid.marginal(name, x, cumulative)
+        if not cumulative:
+            return value
+        low, high = (-1.0, 1.0) if name == "correlation" else (0.0, np.inf)
+        return np.where(x <= low, 0.0, np.where(x >= high, 1.0, np.clip(value, 0, 1)))
 
-    def _by_name(self, values) -> xr.Dataset:
-        p = len(self._stats.terms)
-        rest = dict(zip(_VARIANCE_PARAMETERS, values[p:], strict=True))
-        if self._grid.fixed_correlation:
-            del rest["correlation"]
-        return xr.Dataset({"beta": ("term", values[:p])} | rest, {"term": list(self._stats.terms)})
+    def _quantile(self, name, position, q):
+        return np.array([self._one_quantile(name, position, value) for value in q])
 
-    def cdf(self, parameter: str, x) -> np.ndarray:
-        """Posterior probability that ``parameter`` is at most ``x``."""
-        return self._evaluate(parameter, x, cumulative=True)
-
-    def density(self, parameter: str, x) -> np.ndarray:
-        """Posterior density of ``parameter`` at ``x``, per unit of the parameter."""
-        return self._evaluate(parameter, x, cumulative=False)
-
-    def quantile(self, parameter: str, probability: float) -> float:
-        """Value below which ``parameter`` lies with the given probability."""
-        if parameter == "correlation" and self._grid.fixed_correlation:
-            return 0.0
-        if not 0 < probability < 1:
-            raise ValueError(f"probability = {probability} must lie strictly between 0 and 1.")
-
+    def _one_quantile(self, name, position, probability):
         def excess(x):
-            return float(self.cdf(parameter, x)) - probability
+            return float(self._at(name, position, np.array([x]), cumulative=True)[0]) - probability
 
-        low, high = self._grid.bounds(parameter)
-        if parameter in self._stats.terms:  # nearly normal: a short bracket is tried first
-            k = self._stats.terms.index(parameter)
-            mean, sd = (moment[k] for moment in self._grid.moments)
+        if name == "beta":  # nearly normal: a short bracket is tried first
+            mean, sd = (moment[position] for moment in self._grid.moments)
+            low, high = mean - 12 * sd, mean + 12 * sd
             near = mean + sd * (ndtri(probability) + np.array([-0.1, 0.1]))
             if excess(near[0]) < 0 < excess(near[1]):
                 low, high = near
+        else:
+            low, high = self._grid.bounds(name)
         return brentq(excess, low, high, xtol=1e-8 * (high - low))
 
     def joint_density(self, sd_slope, correlation) -> np.ndarray:
@@ -164,46 +147,36 @@ class GaussianPosterior:
 
     def group_effects(self) -> xr.Dataset:
         """Mean and sd of each group's intercept and slope deviation, dims (group, effect)."""
-        mean, sd = self._grid.group_effects(self._stats)
-        coords = {"group": list(self._stats.groups), "effect": ["intercept", "slope"]}
+        mean, sd = self._grid.group_effects(self._sums)
+        coords = {"group": list(self._sums.groups), "effect": ["intercept", "slope"]}
         dims = ("group", "effect")
         return xr.Dataset({"mean": (dims, mean), "sd": (dims, sd)}, coords=coords)
-
-    def _evaluate(self, parameter, x, cumulative):
-        known = [*self._stats.terms, *_VARIANCE_PARAMETERS]
-        if parameter not in known:
-            raise KeyError(f"There is no parameter {parameter!r}; choose one of {', '.join(known)}.")
-        x = np.asarray(x, float)
-        if parameter in self._stats.terms:
-            k = self._stats.terms.index(parameter)
-            return self._grid.fixed_effect(k, x.ravel(), cumulative).reshape(x.shape)
-        return self._grid.marginal(parameter, x.ravel(), cumulative).reshape(x.shape)
 
 
 _VARIANCE_PARAMETERS = ("sd_intercept", "sd_slope", "correlation", "sigma")
 
 
-def exact_gaussian_posterior(
-    stats: CrossProducts,
+def schools_posterior(
+    sums: CrossProducts,
     *,
     sd_prior,
     sigma_prior,
     fixed_prior: tuple = (0.0, 100.0),
     lkj_eta: float | None = 1.0,
     nodes: tuple[int, int, int, int] = NODES,
-) -> GaussianPosterior:
+) -> SchoolsPosterior:
     """Integrate the posterior of a varying-intercept, varying-slope model.
 
     Parameters
     ----------
-    stats : CrossProducts
+    sums : CrossProducts
         The data and the design, from :func:`fieldguide.reml.cross_products`.
     sd_prior : frozen SciPy distribution, or a pair of them
         Prior on the sd of the group intercepts and slopes (one for both, or one each).
     sigma_prior : frozen SciPy distribution
         Prior on the residual sd.
     fixed_prior : pair (mean, sd)
-        Normal prior on the fixed effects; each a number or one per term of ``stats.terms``.
+        Normal prior on the fixed effects; each a number or one per term of ``sums.terms``.
     lkj_eta : float or None
         Shape of the LKJ prior on the correlation, at least 1 (1 is uniform); None fixes the
         correlation at 0, as Bambi does.
@@ -217,8 +190,8 @@ def exact_gaussian_posterior(
     ExactPosteriorError
         If the error estimate exceeds ``TOLERANCE``.
     """
-    priors = _check_priors(stats, sd_prior, sigma_prior, fixed_prior, lkj_eta)
-    model = _Model(stats, priors)
+    priors = _check_priors(sums, sd_prior, sigma_prior, fixed_prior, lkj_eta)
+    model = _Model(sums, priors)
     box = _find_box(model)
     grid = _Grid(model, box, nodes)
     coarse = _Grid(model, box, tuple(max(4, round(0.75 * n)) for n in nodes))
@@ -231,22 +204,58 @@ def exact_gaussian_posterior(
             f"The quadrature's error estimate is {error:.1e} posterior sds, above {TOLERANCE:g}; "
             "use more nodes or a prior with lighter tails."
         )
-    return GaussianPosterior(grid, stats, error)
+
+    def named(values):
+        p = len(sums.terms)
+        rest = dict(zip(_VARIANCE_PARAMETERS, values[p:], strict=True))
+        if lkj_eta is None:
+            del rest["correlation"]
+        return xr.Dataset({"beta": ("term", values[:p])} | rest, {"term": list(sums.terms)})
+
+    problem = schools_problem(
+        sums, sd_prior=sd_prior, sigma_prior=sigma_prior, fixed_prior=fixed_prior, lkj_eta=lkj_eta
+    )
+    return SchoolsPosterior(problem, named(mean), named(sd), error, grid, sums)
 
 
-def _check_priors(stats, sd_prior, sigma_prior, fixed_prior, lkj_eta) -> _Priors:
+def schools_problem(
+    sums: CrossProducts,
+    *,
+    sd_prior,
+    sigma_prior,
+    fixed_prior: tuple = (0.0, 100.0),
+    lkj_eta: float | None = 1.0,
+) -> Problem:
+    """Return the problem that a posterior of the schools belongs to.
+
+    Parameters and errors as in `schools_posterior`.
+    """
+    checked = _check_priors(sums, sd_prior, sigma_prior, fixed_prior, lkj_eta)
+    same = np.ptp(checked.mean) == 0 and np.ptp(checked.sd) == 0
+    each = [written("Normal", *pair) for pair in zip(checked.mean, checked.sd, strict=True)]
+    priors = {
+        "beta": each[0] if same else ", ".join(each),
+        "sd_intercept": prior_name(checked.sd_intercept),
+        "sd_slope": prior_name(checked.sd_slope),
+        "sigma": prior_name(checked.sigma),
+        "correlation": "0" if lkj_eta is None else written("LKJ", lkj_eta),
+    }
+    return Problem.of("varying intercept and slope", priors, sums.digest)
+
+
+def _check_priors(sums, sd_prior, sigma_prior, fixed_prior, lkj_eta) -> _Priors:
     pair = tuple(sd_prior) if isinstance(sd_prior, list | tuple) else (sd_prior, sd_prior)
     if len(pair) != 2:
         raise ValueError("sd_prior must be one distribution or a pair: intercept, slope.")
     for name, prior in zip(("sd", "sd", "sigma"), (*pair, sigma_prior), strict=True):
-        if not hasattr(prior, "logpdf") or not hasattr(prior, "support"):
+        if not isinstance(getattr(prior, "dist", None), rv_continuous):
             raise ValueError(
                 f"The {name} prior must be a frozen SciPy distribution such as "
                 f"scipy.stats.halfnorm(scale=5); found {prior!r}."
             )
         if prior.support()[0] < 0:
             raise ValueError(f"The {name} prior reaches below zero; use a positive distribution.")
-    size = len(stats.terms)
+    size = len(sums.terms)
     try:
         mean, sd = (np.broadcast_to(np.asarray(v, float), (size,)) for v in fixed_prior)
     except ValueError:
@@ -261,20 +270,20 @@ def _check_priors(stats, sd_prior, sigma_prior, fixed_prior, lkj_eta) -> _Priors
 class _Model:
     """Log joint density of the data and (theta_0, theta_1, angle, sigma)."""
 
-    def __init__(self, stats: CrossProducts, priors: _Priors):
-        p = len(stats.terms)
+    def __init__(self, sums: CrossProducts, priors: _Priors):
+        p = len(sums.terms)
         # y - X m in place of y, so that the fixed effects have prior mean zero
         centre = np.eye(p + 1)
         centre[:p, p] = -priors.mean
-        shifted = centre.T @ stats.products @ centre
-        self.stats = CrossProducts(stats.groups, stats.terms, stats.varying, stats.rows, shifted)
-        self.priors, self.p, self.rows = priors, p, int(stats.rows.sum())
-        self.start = fit_reml(stats)
+        shifted = centre.T @ sums.products @ centre
+        self.sums = CrossProducts(sums.groups, sums.terms, sums.varying, sums.rows, shifted)
+        self.priors, self.p, self.rows = priors, p, int(sums.rows.sum())
+        self.start = fit_reml(sums)
 
     def solve(self, t0, t1, angle):
         """Everything that does not depend on sigma, for flat arrays of nodes."""
         r, p, s = np.sin(angle), self.p, self.priors.sd
-        log_det, a = self.stats.reduce(t0**2, r * t0 * t1, t1**2)
+        log_det, a = self.sums.reduce(t0**2, r * t0 * t1, t1**2)
         values, vectors = np.linalg.eigh(a[:, :p, :p] * s[:, None] * s)
         b = np.einsum("tab,ta->tb", vectors, a[:, :p, p] * s)
         return log_det, np.maximum(values, 0), vectors, b, a[:, p, p]
@@ -349,7 +358,7 @@ class _Grid:
     """The joint posterior on one tensor grid of nodes."""
 
     def __init__(self, model: _Model, box: np.ndarray, nodes):
-        self.box, self.priors, self.terms = box, model.priors, model.stats.terms
+        self.box, self.priors = box, model.priors
         self.fixed_correlation = model.priors.eta is None
         axes, weights = zip(
             *(
@@ -442,12 +451,8 @@ class _Grid:
             return sigma
         if parameter == "correlation":
             return tuple(np.sin(self.box[2]))
-        if parameter in ("sd_intercept", "sd_slope"):
-            low, high = self.box[0 if parameter == "sd_intercept" else 1]
-            return low * sigma[0], high * sigma[1]
-        k = self.terms.index(parameter)
-        mean, sd = self.moments
-        return mean[k] - 12 * sd[k], mean[k] + 12 * sd[k]
+        low, high = self.box[0 if parameter == "sd_intercept" else 1]
+        return low * sigma[0], high * sigma[1]
 
     def _series(self, axis, density):
         """Legendre coefficients, on the box's axis, of a function known at its nodes."""
@@ -481,15 +486,13 @@ class _Grid:
         weight = self.weight.reshape(self.shape)
         if parameter in ("sigma", "correlation"):
             axis = 3 if parameter == "sigma" else 2
-            if axis == 2 and self.fixed_correlation:
-                raise ValueError("The correlation is fixed at 0 in this model, so it has no density.")
             mass = weight.sum(axis=tuple(i for i in range(4) if i != axis))
             density = mass / self.legendre_weights[axis]
             if axis == 3:
                 return self._axis_values(3, x, density[:, None], cumulative)
             angle = np.arcsin(np.clip(x, -1, 1))
             value = self._axis_values(2, angle, density[:, None], cumulative)
-            return value if cumulative else value / np.cos(angle)
+            return value if cumulative else np.where(np.abs(x) < 1, value / np.cos(angle), 0.0)
         # sd = theta * sigma: a mixture over the nodes of sigma
         axis = 0 if parameter == "sd_intercept" else 1
         mass = weight.sum(axis=tuple(i for i in range(3) if i != axis))  # (n_axis, K)
@@ -519,7 +522,7 @@ class _Grid:
             out += left @ along_both[:, :, k].T @ right.T / sigma
         return np.maximum(out / np.cos(angle), 0)
 
-    def group_effects(self, stats: CrossProducts):
+    def group_effects(self, sums: CrossProducts):
         """Means and sds of the group effects, shape (J, 2) each."""
         beta_mean, beta_second = self._fixed_given_theta
         beta_mean = beta_mean + self.priors.mean
@@ -527,8 +530,8 @@ class _Grid:
         covariance = beta_second - shift[:, :, None] * shift[:, None, :]
         w = self.weight_kept.sum(1)
         variance = (self.weight_kept @ self.axes[3] ** 2) / w
-        z, p = list(stats.varying), len(stats.terms)
-        c = stats.products[:, z]
+        z, p = list(sums.varying), len(sums.terms)
+        c = sums.products[:, z]
         first, second = np.zeros((len(c), 2)), np.zeros((len(c), 2))
         t0, t1, angle = self.theta
         for part in np.array_split(np.arange(w.size), max(1, w.size // 1024)):

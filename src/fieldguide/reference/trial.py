@@ -12,36 +12,43 @@ Analysis 34).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import scipy.stats
+import xarray as xr
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 from scipy.stats import qmc
 
-from fieldguide.data import check_trial
-from fieldguide.priors import TrialPriors
+from fieldguide.priors import TrialPriors, prior_name, written
+from fieldguide.problem import Problem, count_digest, plain_label
+from fieldguide.reference._protocol import ExactPosteriorError, Posterior
 
 HYPERPARAMETERS = ("intercept", "effect", "sd_intercept", "sd_effect", "corr")
 _DEGREES = 6.0  # of freedom of the proposal
 
 
-class TrialReferenceError(RuntimeError):
-    """The importance sample is too uneven to be trusted."""
+@dataclass(frozen=True)
+class TrialPosterior(Posterior):
+    """The posterior of a trial's model, from a weighted sample of its hyperparameters.
 
-
-@dataclass
-class TrialReference:
-    """The posterior of a trial's model.
+    Variables are the scalars `HYPERPARAMETERS` and ``risk_difference``, and ``site_intercept`` and
+    ``site_effect`` with dimension ``site``. Distribution functions and quantiles are those of the
+    hyperparameters, from the weighted points; of the others it knows the moments.
 
     Attributes
     ----------
-    table : pandas.DataFrame
-        Indexed by quantity: the hyperparameters, ``site_effect[A]`` and ``site_intercept[A]`` for
-        each site, ``risk_difference``. Columns ``mean``, ``sd`` and ``error``, the standard error
-        of the mean, all in the quantity's unit.
+    problem : Problem
+        Model, priors and counts.
+    mean, sd : xarray.Dataset
+        Posterior means and standard deviations, in logits (``risk_difference``: in probability).
+    mcse : xarray.Dataset
+        Monte Carlo standard errors of the means, in the same units.
+    error : float
+        Estimated error of the means, the largest: Monte Carlo and quadrature error together, in
+        posterior standard deviations.
     quadrature_error : float
         Largest change of a mean, in posterior sds, when the inner rule has two thirds of the nodes.
     ess_share : float
@@ -52,15 +59,37 @@ class TrialReference:
         The hyperparameters at every point of the sample, and its normalised ``weight``.
     """
 
-    table: pd.DataFrame
+    problem: Problem
+    mean: xr.Dataset
+    sd: xr.Dataset
+    mcse: xr.Dataset
+    error: float
     quadrature_error: float
     ess_share: float
     log_marginal_likelihood: float
-    points: pd.DataFrame
+    points: pd.DataFrame = field(repr=False)
 
-    def probability_below(self, name: str, value: float) -> float:
-        """Return the posterior probability that hyperparameter `name` is below `value`."""
-        return float(self.points.loc[self.points[name] < value, "weight"].sum())
+    neck = "sd_effect"
+
+    @property
+    def _with_quantiles(self) -> list[str]:
+        return list(HYPERPARAMETERS)
+
+    @property
+    def _with_density(self) -> list[str]:
+        return []
+
+    def _distribution(self, name: str):
+        """Points in order, and the probability up to each: half of its own weight included."""
+        order = np.argsort(self.points[name].to_numpy())
+        weight = self.points["weight"].to_numpy()[order]
+        return self.points[name].to_numpy()[order], np.cumsum(weight) - weight / 2
+
+    def _cdf(self, name, position, x):
+        return np.interp(x, *self._distribution(name), left=0.0, right=1.0)
+
+    def _quantile(self, name, position, q):
+        return np.interp(q, *self._distribution(name)[::-1])
 
 
 def _from_normal(prior, x):
@@ -186,7 +215,41 @@ def _fit_proposal(counts, priors, seed):
     return centre, np.linalg.cholesky(1.05 * covariance + 1e-8 * np.eye(5))
 
 
-def trial_reference(
+def _checked(trial: pd.DataFrame) -> pd.DataFrame:
+    # The loaders beside it validate tables with a library that an exact answer does not need.
+    from fieldguide.data.trials import check_trial
+
+    return check_trial(trial)
+
+
+def trial_problem(trial: pd.DataFrame, priors: TrialPriors | None = None) -> Problem:
+    """Return the problem that a posterior of the trial belongs to.
+
+    Parameters
+    ----------
+    trial : pandas.DataFrame
+        Counts as `fieldguide.data.simulate_trial` returns them.
+    priors : TrialPriors, optional
+        The question's by default.
+
+    Raises
+    ------
+    TrialError
+        If the counts make no sense.
+    """
+    counts, priors = _checked(trial), priors or TrialPriors()
+    names = {
+        "intercept": prior_name(priors.intercept),
+        "effect": prior_name(priors.effect),
+        "sd_intercept": prior_name(priors.sd),
+        "sd_effect": prior_name(priors.sd),
+        "corr": written("LKJ", priors.lkj_eta),
+    }
+    columns = [counts[name] for name in ("control", "n_control", "treated", "n_treated")]
+    return Problem.of("varying intercept and effect", names, count_digest(counts.index, *columns))
+
+
+def trial_posterior(
     trial: pd.DataFrame,
     priors: TrialPriors | None = None,
     *,
@@ -194,13 +257,13 @@ def trial_reference(
     replicates: int = 8,
     nodes: int = 12,
     seed: int = 0,
-) -> TrialReference:
+) -> TrialPosterior:
     """Compute the posterior of a trial's model by quadrature inside importance sampling.
 
     Parameters
     ----------
     trial : pandas.DataFrame
-        Counts as `fieldguide.trial.simulate_trial` returns them.
+        Counts as `fieldguide.data.simulate_trial` returns them.
     priors : TrialPriors, optional
         The question's by default.
     log2_points : int
@@ -214,24 +277,21 @@ def trial_reference(
 
     Returns
     -------
-    TrialReference
+    TrialPosterior
         Means and sds with their errors; five sites take a few seconds.
 
     Raises
     ------
     TrialError
         If the counts make no sense.
-    TrialReferenceError
+    ExactPosteriorError
         If the effective sample is below 5% of the points.
     """
-    counts, priors = check_trial(trial), priors or TrialPriors()
+    counts, priors = _checked(trial), priors or TrialPriors()
     size = counts["n_control"] + counts["n_treated"]
     share = (size / size.sum()).to_numpy()
     centre, factor = _fit_proposal(counts, priors, seed)
-    sites = [str(site) for site in counts.index]
-    names = [*HYPERPARAMETERS]
-    names += [f"site_intercept[{s}]" for s in sites] + [f"site_effect[{s}]" for s in sites]
-    names += ["risk_difference"]
+    sites = [plain_label(site) for site in counts.index]
 
     def evaluate(points, nodes):
         x, log_q = _proposal(points, centre, factor)
@@ -251,14 +311,14 @@ def trial_reference(
     inside = np.stack([run[3] for run in runs])
     ess_share = weight.sum() ** 2 / (weight**2).sum() / weight.size
     if not ess_share > 0.05:
-        raise TrialReferenceError(
+        raise ExactPosteriorError(
             f"The importance sample is worth only {ess_share:.1%} of its points; raise log2_points."
         )
     share_of = weight / weight.sum()
     average = np.einsum("rp,rqp->q", share_of, mean)
     variance = np.einsum("rp,rqp->q", share_of, inside + (mean - average[:, None]) ** 2)
     each = np.einsum("rp,rqp->rq", weight, mean) / weight.sum(axis=1)[:, None]
-    error = each.std(axis=0, ddof=1) / np.sqrt(replicates)
+    mcse = each.std(axis=0, ddof=1) / np.sqrt(replicates)
     sd = np.sqrt(variance)
 
     _, log_weight, coarse, _ = evaluate(_sobol(log2_points, [seed, 0]), max(2 * nodes // 3, 3))
@@ -268,9 +328,23 @@ def trial_reference(
     points = pd.DataFrame(
         {name: np.concatenate([run[0][name] for run in runs]) for name in HYPERPARAMETERS}
     )
-    return TrialReference(
-        table=pd.DataFrame({"mean": average, "sd": sd, "error": error}, index=names),
-        quadrature_error=float((np.abs(coarse - each[0]) / sd).max()),
+    quadrature_error = float((np.abs(coarse - each[0]) / sd).max())
+
+    def named(values):
+        first = len(HYPERPARAMETERS)
+        data = dict(zip(HYPERPARAMETERS, values[:first], strict=True))
+        data["site_intercept"] = ("site", values[first : first + len(sites)])
+        data["site_effect"] = ("site", values[first + len(sites) : -1])
+        data["risk_difference"] = values[-1]
+        return xr.Dataset(data, coords={"site": sites})
+
+    return TrialPosterior(
+        problem=trial_problem(trial, priors),
+        mean=named(average),
+        sd=named(sd),
+        mcse=named(mcse),
+        error=float((mcse / sd).max()) + quadrature_error,
+        quadrature_error=quadrature_error,
         ess_share=float(ess_share),
         log_marginal_likelihood=float(top + np.log(weight.mean()) + log_choose),
         points=points.assign(weight=share_of.ravel()),
