@@ -36,7 +36,7 @@ lint: env  ## check the style of code and notebooks
 
 lock: $(filter .uv/bin/uv,$(UV))  ## renew uv.lock and requirements.txt after a change in pyproject.toml
 	$(UV) lock
-	$(UV) export --locked --no-hashes --no-header --no-emit-project --no-dev --no-annotate --quiet > requirements.txt
+	$(UV) export --locked --extra book --no-hashes --no-header --no-emit-project --no-dev --no-annotate --quiet > requirements.txt
 
 clean:  ## delete what was built, keep the environment
 	rm -rf _build .pytest_cache .ruff_cache

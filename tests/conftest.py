@@ -14,6 +14,15 @@ from fieldguide.sphinx_ext import execution_cache
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
+NO_UV = "uv is neither in the environment nor on PATH nor in .uv"
+
+
+def find_uv() -> str | None:
+    """Return the uv of this environment (where uv made it), of PATH, or of the Makefile."""
+    places = (Path(sys.executable).parent, None, ROOT / ".uv" / "bin")
+    found = (shutil.which("uv", path=None if place is None else str(place)) for place in places)
+    return next(filter(None, found), None)
+
 
 def build(root: Path) -> subprocess.CompletedProcess:
     """Build the book in a folder as the Makefile does: from scratch, but for the executed notebooks."""

@@ -1,5 +1,8 @@
 """The tables are what their codebook says, and damage to them is named."""
 
+import errno
+
+import pandas as pd
 import pytest
 
 from fieldguide.data import DATA_FOLDER, DataError, load_bangladesh, load_schools, load_three_districts
@@ -79,3 +82,32 @@ def test_a_wrong_encoding_is_refused(tmp_path):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         load_schools(tmp_path / "schools.csv")
+
+
+def test_a_folder_is_refused_by_path_and_remedy(tmp_path):
+    with pytest.raises(DataError, match="this is a folder; give the path of the CSV") as refusal:
+        load_bangladesh(tmp_path)
+    assert str(tmp_path) in str(refusal.value)
+
+
+def test_a_file_in_a_file_is_refused(tmp_path):
+    (tmp_path / "women").write_text(TEXT, encoding="utf-8")
+    path = tmp_path / "women" / "bangladesh.csv"  # as if a zip had been unpacked
+    with pytest.raises(DataError, match="could not be read") as refusal:
+        load_bangladesh(path)
+    assert str(path) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EACCES, "permissions"), (errno.EIO, "could not be read")]
+)
+def test_what_the_system_refuses_is_a_data_error(tmp_path, monkeypatch, number, words):
+    """Root may read everything and disks seldom fail, so that the system's answer is put in place."""
+
+    def refuse(path, **settings):
+        raise OSError(number, "refused", str(path))
+
+    monkeypatch.setattr(pd, "read_csv", refuse)
+    with pytest.raises(DataError, match=words) as refusal:
+        load_schools(tmp_path / "schools.csv")
+    assert str(tmp_path / "schools.csv") in str(refusal.value)

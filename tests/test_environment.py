@@ -1,13 +1,12 @@
 """One set of versions, and three doors to it."""
 
 import re
-import shutil
 import subprocess
 import tomllib
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import NO_UV, ROOT, find_uv
 
 
 def test_requirements_are_the_lock():
@@ -20,7 +19,8 @@ def test_requirements_are_the_lock():
     assert len(pinned) > 100
     assert {name: locked.get(name) for name in pinned} == pinned
     project = next(p for p in lock["package"] if p["name"] == "fieldguide")
-    needed, found = [d["name"] for d in project["dependencies"]], set()
+    direct = project["dependencies"] + project["optional-dependencies"]["book"]  # models are in it
+    needed, found = [d["name"] for d in direct], set()
     while needed:
         name = needed.pop()
         if name not in found:
@@ -31,26 +31,13 @@ def test_requirements_are_the_lock():
 
 
 def test_requirements_are_a_fresh_export():
-    uv = shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".uv" / "bin"))
+    uv = find_uv()
     if uv is None:
-        pytest.skip("uv is neither on PATH nor in .uv; the lock itself is compared above")
+        pytest.skip(NO_UV)
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
+    options = re.search(r"\$\(UV\) export (.*) > requirements\.txt", recipe).group(1).split()
     export = subprocess.run(
-        [
-            uv,
-            "export",
-            "--locked",
-            "--no-hashes",
-            "--no-header",
-            "--no-emit-project",
-            "--no-dev",
-            "--no-annotate",
-            "--offline",
-            "--quiet",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+        [uv, "export", *options, "--offline"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert export.stdout == (ROOT / "requirements.txt").read_text(encoding="utf-8")
 
@@ -61,6 +48,7 @@ def test_environment_for_conda_uses_the_same_versions():
     assert f"python={python}" in environment["dependencies"]
     (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
     assert "-r requirements.txt" in pip
+    assert "-e ." in pip
 
 
 def test_lock_names_only_public_sources():

@@ -1,0 +1,98 @@
+"""Exact posteriors of small multilevel models, and scores of the fits that are held against them.
+
+``import fieldguide as fg`` is immediate: a name or a module is imported when it is first used.
+What samples (`sample`, `varying_intercept_model`, :mod:`fieldguide.models`) needs PyMC, which comes
+with ``pip install "fieldguide[models]"``; the rest needs the core alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fieldguide.claims import Claims
+    from fieldguide.data.stored import stored
+    from fieldguide.data.tables import (
+        count_by_district,
+        load_bangladesh,
+        load_schools,
+        load_three_districts,
+    )
+    from fieldguide.fits import sample
+    from fieldguide.grid import run_grid
+    from fieldguide.models.districts import varying_intercept_model
+    from fieldguide.reference.districts import exact_posterior, exact_posterior_fixed
+    from fieldguide.scores import score, scoreboard
+
+    __version__: str
+
+__all__ = [
+    "Claims",
+    "__version__",
+    "count_by_district",
+    "exact_posterior",
+    "exact_posterior_fixed",
+    "load_bangladesh",
+    "load_schools",
+    "load_three_districts",
+    "run_grid",
+    "sample",
+    "score",
+    "scoreboard",
+    "stored",
+    "varying_intercept_model",
+]
+
+_HOMES = {
+    "Claims": "claims",
+    "count_by_district": "data.tables",
+    "exact_posterior": "reference.districts",
+    "exact_posterior_fixed": "reference.districts",
+    "load_bangladesh": "data.tables",
+    "load_schools": "data.tables",
+    "load_three_districts": "data.tables",
+    "run_grid": "grid",
+    "sample": "fits",
+    "score": "scores",
+    "scoreboard": "scores",
+    "stored": "data.stored",
+    "varying_intercept_model": "models.districts",
+}
+_MODULES = {"claims", "data", "fits", "grid", "models", "priors", "reference", "scores", "studies"}
+_SAMPLING = {"sample", "varying_intercept_model"}  # refused without PyMC when named, not when called
+_MODELS_EXTRA = {"bambi", "formulae", "mixedlm", "nutpie", "pymc", "pytensor", "statsmodels"}
+
+
+def __getattr__(name: str):
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("fieldguide")
+    elif name in _HOMES:
+        value = getattr(_import(_HOMES[name], name), name)
+    elif name in _MODULES:
+        value = _import(name, name)
+    else:
+        raise AttributeError(f"module 'fieldguide' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
+
+
+def _import(module: str, name: str):
+    try:
+        if name in _SAMPLING:
+            import_module("pymc")
+        return import_module(f"fieldguide.{module}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _MODELS_EXTRA:
+            raise
+        raise ImportError(
+            f"fieldguide.{name} needs {error.name}, which is not installed: "
+            'pip install "fieldguide[models]"',
+            name=error.name,
+        ) from error

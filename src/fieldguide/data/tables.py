@@ -10,7 +10,15 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-DATA_FOLDER = Path(__file__).resolve().parents[3] / "data"
+
+def _data_folder() -> Path:
+    """Return ``fieldguide/_data`` of an installed wheel, or ``data/`` of a checkout."""
+    packaged = Path(__file__).resolve().parents[1] / "_data"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "data"
+
+
+DATA_FOLDER = _data_folder()
+"""Where the tables are: beside the package's modules, or ``data/`` at the root of a checkout."""
 
 
 class DataError(ValueError):
@@ -91,6 +99,12 @@ def load_bangladesh(path: str | Path | None = None) -> pd.DataFrame:
     ------
     DataError
         If the file is missing, unreadable, damaged or incomplete.
+
+    Examples
+    --------
+    >>> women = load_bangladesh()
+    >>> len(women), int(women["use_contraception"].sum())
+    (1934, 759)
     """
     return _load(path, BANGLADESH)
 
@@ -113,6 +127,12 @@ def load_schools(path: str | Path | None = None) -> pd.DataFrame:
     ------
     DataError
         If the file is missing, unreadable, damaged or incomplete.
+
+    Examples
+    --------
+    >>> students = load_schools()
+    >>> len(students), students["school"].nunique()
+    (7185, 160)
     """
     return _load(path, SCHOOLS)
 
@@ -130,6 +150,14 @@ def count_by_district(women: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Indexed by ``district``, with whole numbers ``women`` and ``users``: the sufficient
         statistics of every model in this book that has no other predictor.
+
+    Examples
+    --------
+    >>> count_by_district(load_bangladesh()).loc[[1, 11]]
+              women  users
+    district
+    1           117     30
+    11           21      0
     """
     return women.groupby("district")["use_contraception"].agg(women="size", users="sum")
 
@@ -141,6 +169,15 @@ def load_three_districts() -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by ``district`` (1, 2, 3), with whole numbers ``women`` and ``users``.
+
+    Examples
+    --------
+    >>> load_three_districts()
+              women  users
+    district
+    1           117     30
+    2            20      7
+    3             2      2
     """
     return count_by_district(load_bangladesh()).loc[[1, 2, 3]]
 
@@ -150,8 +187,8 @@ def _load(path: str | Path | None, schema: pa.DataFrameSchema) -> pd.DataFrame:
     columns = list(schema.columns)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file; restore it from the project.") from None
+    except OSError as error:
+        raise DataError(f"{path}: {_why_unreadable(path, error)}") from None
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: byte {error.start} is not UTF-8 text; save the table as UTF-8 CSV."
@@ -174,6 +211,16 @@ def _load(path: str | Path | None, schema: pa.DataFrameSchema) -> pd.DataFrame:
             "the file is cut short or was added to."
         )
     return checked
+
+
+def _why_unreadable(path: Path, error: OSError) -> str:
+    if path.is_dir():
+        return "this is a folder; give the path of the CSV file in it."
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file; restore it from the project."
+    if isinstance(error, PermissionError):
+        return "you may not read this file; change its permissions or give another copy."
+    return f"the file could not be read ({error}); restore it from the project."
 
 
 def _first_failure(path: Path, table: pd.DataFrame, schema, failures: pd.DataFrame) -> str:
