@@ -1,7 +1,8 @@
 """Run a grid of fits: in parallel, resumable, every finished fit on disk before the next one.
 
 `run_grid` takes a design (one row per fit), a function that makes one fit and returns its figures,
-and a Parquet file. The grids of this book are in `fieldguide.studies`.
+and a Parquet file. While it runs, finished fits are kept in an SQLite file beside that one. The grids
+of this book are in `fieldguide.studies`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import itertools
 import json
 import multiprocessing
 import multiprocessing.connection
+import operator
 import os
 import platform
-import shutil
 import signal
+import sqlite3
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -34,65 +37,317 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from tqdm import tqdm
+
+ATTRIBUTE = "grid"
+"""Where in a table's ``attrs`` stands which columns are its design; Parquet keeps it."""
 
 
 class GridError(RuntimeError):
-    """A fit of the grid failed; the message says which, and finished fits are kept."""
+    """A fit failed, or a file of the grid cannot be used; the message says which and what to do."""
 
 
-class _Store:
-    """Finished fits on disk: one small Parquet file per save, compacted now and then.
+# ---------------------------------------------------------------------------------------------
+# Rows, and where they are kept
 
-    A part appears under its final name by an atomic rename, so a kill leaves whole files only.
-    A fit found twice (killed between compaction and clean-up) counts once.
+
+def _plain(value):
+    """Return a value that JSON keeps exactly: a number, a truth value, a string or None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is pd.NA:
+        return None
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise TypeError(
+            f"{value!r} is a {type(value).__name__}, where only numbers, truth values and strings "
+            "can be kept"
+        )
+    return value
+
+
+def _key(cell: Mapping) -> str:
+    """Name a cell by its values: the same for 1 and 1.0, and for any order of the columns."""
+
+    def canonical(value):
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    return json.dumps({name: canonical(_plain(value)) for name, value in cell.items()}, sort_keys=True)
+
+
+def _checked_figures(figures, cell: Mapping) -> dict:
+    if not isinstance(figures, Mapping):
+        raise TypeError(f"fit returned {figures!r} instead of a dict of figures")
+    clash = figures.keys() & cell.keys()
+    if clash:
+        raise ValueError(f"fit returned the design's own column {', '.join(clash)}")
+    odd = [name for name in figures if not isinstance(name, str)]
+    if odd:
+        raise TypeError(f"fit named a figure {odd[0]!r}; names are strings")
+    plain = {name: _plain(value) for name, value in figures.items()}
+    if all(pd.isna(value) for value in plain.values()):
+        raise ValueError(f"fit returned no figure but {plain}")
+    return plain
+
+
+def _differences(theirs: Iterable[str], ours: Iterable[str]) -> str:
+    """Say in which columns two designs differ; nothing if they have the same ones."""
+    missing = [name for name in ours if name not in theirs]
+    unknown = [name for name in theirs if name not in ours]
+    parts = [f"no column {', '.join(missing)}"] if missing else []
+    parts += [f"a column {', '.join(unknown)} that this design lacks"] if unknown else []
+    return " and ".join(parts)
+
+
+def _other_design(path: Path, different: str) -> ValueError:
+    return ValueError(
+        f"{path} holds another design ({different}); choose another path, or delete it to start over."
+    )
+
+
+def _work_path(path: Path) -> Path:
+    return path.with_name(path.name + ".sqlite")
+
+
+class _WorkFile:
+    """The fits of a run under way: an SQLite file, one row per cell, one transaction per save.
+
+    SQLite's own lock keeps every other run out for as long as the file is open, and ends with the
+    process however that ends.
     """
 
-    COMPACT_AT = 200
+    def __init__(self, path: Path):
+        self.target, self.path = path, _work_path(path)
+        self.seconds_before, self.start = 0.0, time.monotonic()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(self.path, timeout=1, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from None
+        try:
+            self._lock()
+        except sqlite3.Error as error:
+            self.connection.close()
+            raise self._explained(error) from None
+        except GridError:
+            self.connection.close()
+            raise
 
-    def __init__(self, path: Path, keys: list[str]):
-        self.path, self.keys = path, keys
-        self.folder = path.with_name(path.name + ".parts")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.parts = sorted(self.folder.glob("*.parquet"))
+    def _do(self, statement: str, values: tuple = ()) -> sqlite3.Cursor:
+        return self.connection.execute(statement, values)
 
-    def _write(self, table: pd.DataFrame, path: Path) -> None:
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-        table.to_parquet(temporary, index=False)
-        os.replace(temporary, path)
+    def _lock(self) -> None:
+        self._do("PRAGMA locking_mode = EXCLUSIVE")
+        self._do("BEGIN EXCLUSIVE")
+        # A run killed before its first save may leave a file of no bytes, and no fit is lost with it.
+        names = {name for (name,) in self._do("SELECT name FROM sqlite_master")}
+        if not names:
+            self._do("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+            self._do("CREATE TABLE fits (cell TEXT PRIMARY KEY, row TEXT NOT NULL)")
+        elif not {"about", "fits"} <= names:
+            raise self._damaged("it holds something else")
+        elif self._do("PRAGMA quick_check").fetchone() != ("ok",):
+            raise self._damaged("parts of it are missing")
+        self._do("COMMIT")
 
-    def _read(self, paths: Iterable[Path]) -> pd.DataFrame:
-        tables = [pd.read_parquet(path) for path in paths]
-        for path, table in zip(paths, tables, strict=True):
-            missing = [key for key in self.keys if key not in table]
-            if missing:
-                raise ValueError(
-                    f"{path} holds another design (no column {', '.join(missing)}); "
-                    "choose another path or delete it."
+    def begin(self, keys: list[str], version: str | None) -> None:
+        """Take up an interrupted run, or start a new one; refuse the run of another design."""
+        rows = self.read()
+        about = self.about()
+        if rows:
+            different = _differences(about["design"], keys)
+            if different:
+                raise _other_design(self.path, different)
+            if version is not None and about["version"] != version:
+                raise GridError(
+                    f"{self.path} holds {len(rows)} fits that other code made; delete it to make them "
+                    "again, or go back to that code to finish them."
                 )
-        if not tables:
-            return pd.DataFrame(columns=self.keys)
-        table = pd.concat(tables, ignore_index=True)
-        return table.drop_duplicates(self.keys, ignore_index=True)
+            self.seconds_before = about["seconds"]
+        else:
+            about = {"design": keys, "version": version, "seconds": 0.0}
+            self._write("about", {name: json.dumps(value) for name, value in about.items()})
 
-    def read(self) -> pd.DataFrame:
-        finished = [self.path] if self.path.exists() else []
-        return self._read([*finished, *self.parts])
+    def about(self) -> dict:
+        try:
+            found = {name: json.loads(value) for name, value in self._do("SELECT * FROM about")}
+        except sqlite3.Error as error:
+            raise self._explained(error) from None
+        except ValueError:
+            raise self._damaged("what it says about itself cannot be read") from None
+        return {"design": [], "version": None, "seconds": 0.0} | found
 
-    def save(self, rows: list[dict]) -> None:
-        part = self.folder / f"{uuid.uuid4().hex}.parquet"
-        self._write(pd.DataFrame(rows), part)
-        self.parts.append(part)
-        if len(self.parts) >= self.COMPACT_AT:
-            whole = self.folder / f"{uuid.uuid4().hex}.parquet"
-            self._write(self._read(self.parts), whole)
-            for part in self.parts:
-                part.unlink(missing_ok=True)
-            self.parts = [whole]
+    def seconds(self) -> float:
+        """Wall time of this run and of those that were interrupted before it."""
+        return self.seconds_before + time.monotonic() - self.start
 
-    def finish(self, table: pd.DataFrame) -> None:
-        self._write(table, self.path)
-        shutil.rmtree(self.folder)
+    def read(self) -> dict[str, dict]:
+        try:
+            return {cell: json.loads(row) for cell, row in self._do("SELECT cell, row FROM fits")}
+        except sqlite3.Error as error:
+            raise self._explained(error) from None
+        except ValueError:
+            raise self._damaged("a row cannot be read") from None
+
+    def save(self, rows: dict[str, dict]) -> None:
+        self._write("fits", {cell: json.dumps(row) for cell, row in rows.items()})
+
+    def _write(self, table: str, values: dict[str, str]) -> None:
+        try:
+            self._do("BEGIN")
+            self.connection.executemany(f"REPLACE INTO {table} VALUES (?, ?)", values.items())
+            self._do("REPLACE INTO about VALUES ('seconds', ?)", (json.dumps(self.seconds()),))
+            self._do("COMMIT")
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def empty(self) -> None:
+        """Forget the fits, once they are in the finished table."""
+        self._do("DELETE FROM fits")
+
+    def close(self) -> None:
+        """Let others in. A file without fits goes."""
+        try:
+            if self.connection.in_transaction:  # interrupted while saving
+                self._do("ROLLBACK")
+            empty = self._do("SELECT count(*) FROM fits").fetchone() == (0,)
+        except sqlite3.Error:
+            empty = False
+        self.connection.close()
+        if empty:
+            self.path.unlink(missing_ok=True)
+
+    def _damaged(self, what: object) -> GridError:
+        return GridError(
+            f"{self.path} is damaged ({what}). Delete it and run again: its fits are made again, "
+            f"those in {self.target.name} are not touched."
+        )
+
+    def _unusable(self, error: Exception) -> GridError:
+        return GridError(
+            f"{self.path} cannot be written ({error}). Finished fits are kept; when that is mended, "
+            "the same call resumes."
+        )
+
+    def _explained(self, error: sqlite3.Error) -> GridError:
+        kind = getattr(error, "sqlite_errorname", "")
+        if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return GridError(
+                f"Another run is at work on {self.target} (it has {self.path.name} locked). Wait until "
+                "it has ended, or choose another path."
+            )
+        if kind.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            return self._damaged(error)
+        return self._unusable(error)
+
+
+def _read_table(path: Path) -> pd.DataFrame | None:
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file:  # by its path, pyarrow would take columns from folders' names
+            return pd.read_parquet(file)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise GridError(
+            f"{path} cannot be read as a Parquet table ({error}). Restore it, or delete it to make its "
+            "fits again."
+        ) from None
+
+
+def _about_table(table: pd.DataFrame) -> dict:
+    return {"design": None, "version": None, "seconds": 0.0} | table.attrs.get(ATTRIBUTE, {})
+
+
+def _with_figures(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Leave out rows that hold nothing but their cell: nobody made those fits."""
+    return table[table.drop(columns=keys).notna().any(axis=1)]
+
+
+def _finished_rows(path: Path, keys: list[str], version: str | None) -> tuple[dict[str, dict], dict]:
+    """Return the rows of a finished table by cell, and what it says about itself."""
+    nothing = {"design": keys, "version": version, "seconds": 0.0}
+    table = _read_table(path)
+    if table is None:
+        return {}, nothing
+    about = _about_table(table)
+    if about["design"] is not None:
+        different = _differences(about["design"], keys)
+    else:  # it does not remember, so any column may be a figure
+        different = _differences([name for name in keys if name in table], keys)
+        if not different and table.duplicated(keys).any():
+            different = f"several rows for the same {', '.join(keys)}"
+    if different:
+        raise _other_design(path, different)
+    if version is not None and about["version"] != version:
+        return {}, nothing
+    rows = _with_figures(table, keys).to_dict("records")
+    return {_key({name: row[name] for name in keys}): row for row in rows}, about | {"design": keys}
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a Parquet file that is there whole or not at all, whatever happens meanwhile.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Without its index.
+    path : path
+        The file; one that is there is replaced.
+
+    Raises
+    ------
+    GridError
+        If a column mixes numbers and strings, or the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            table.to_parquet(file, index=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, OverflowError, pa.ArrowException) as error:
+        raise GridError(f"{path} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def kept_fits(path: str | Path, version: str | None = None) -> pd.DataFrame:
+    """Return the fits on disk for a path, whether its run has ended or was interrupted.
+
+    Parameters
+    ----------
+    path, version
+        As for `run_grid`; fits of another version are left out.
+
+    Returns
+    -------
+    DataFrame
+        One row per fit, in no particular order.
+
+    Raises
+    ------
+    GridError
+        If a run is at work on the path, or one of its files is damaged.
+    """
+    path = Path(path)
+    parts = []
+    table = _read_table(path)
+    if table is not None and version in (None, _about_table(table)["version"]):
+        parts.append(_with_figures(table, _about_table(table)["design"] or []))
+    if _work_path(path).exists():
+        work = _WorkFile(path)
+        try:
+            if version in (None, work.about()["version"]):
+                parts.append(pd.DataFrame(list(work.read().values())))
+        finally:
+            work.close()
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+# ---------------------------------------------------------------------------------------------
+# Processes
 
 
 def _start_worker() -> None:
@@ -156,25 +411,28 @@ def run_grid(
     group: str | list[str] | None = None,
     progress: bool = True,
     attempts: int = 3,
+    version: str | None = None,
 ) -> pd.DataFrame:
     """Make every fit of a design, in parallel, and keep each as soon as it is finished.
 
-    The table on disk grows in a folder ``<path>.parts`` and becomes ``path`` at the end. A run
-    that was interrupted, by Ctrl-C or by force, goes on where it stopped when it is called again;
-    only fits that were under way are made again. Fits already on disk are found by the values of
-    their design columns, so a design may grow. Delete `path` to start over, for instance after a
-    change of `fit`.
+    Finished fits are kept in ``<path>.sqlite`` and become the table `path` at the end, which is there
+    whole or not at all. A run that was interrupted, by Ctrl-C or by force, goes on where it stopped
+    when it is called again; only fits that were under way are made again. Fits already on disk are
+    found by the values of their design columns, so a design may grow. The table remembers which
+    columns those are, and a design with others is refused. Delete `path` to start over, for instance
+    after a change of `fit`, or give each state of the code its own `version`.
 
     Parameters
     ----------
     design : DataFrame
-        One row per fit, without missing values; its columns, seed included, say everything that
-        distinguishes one fit from another.
+        One row per fit, of numbers, truth values and strings, without missing values; its columns,
+        seed included, say everything that distinguishes one fit from another.
     fit : callable
-        Takes one row as a dict, returns its figures as a dict. It runs in another process, so it
-        must be importable there (for a Dask cluster: picklable by cloudpickle).
+        Takes one row as a dict, returns its figures as a dict: numbers, truth values and strings, at
+        least one that is not missing. It runs in another process, so it must be importable there
+        (for a Dask cluster: picklable by cloudpickle).
     path : path
-        Parquet file of the finished table.
+        Parquet file of the finished table. Its folder is made if it is not there.
     executor : concurrent.futures.Executor, optional
         Where to run, such as ``client.get_executor()`` of a Dask cluster. By default one process
         per core of this machine; those that die are replaced and their fits made again.
@@ -187,60 +445,126 @@ def run_grid(
         Show a progress bar.
     attempts : int
         How often a fit may lose its process before the run gives up.
+    version : str, optional
+        Names what makes the fits, such as a digest of its code. Rows of a finished table that has
+        another version are made again; an unfinished run of another version is refused.
 
     Returns
     -------
     DataFrame
         The design's columns and those that `fit` returned, rows in the order of the design
-        whatever order they finished in.
+        whatever order they finished in. ``attrs["grid"]`` holds the ``design`` columns, the
+        ``version`` and the wall ``seconds`` of all runs that it took.
 
     Raises
     ------
     ValueError
-        If the design is empty, has missing values or duplicated rows, or `path` holds another one.
+        If the design is empty, has missing values or duplicated rows, if `path` is a folder or holds
+        another design, or if `group`, `workers` or `attempts` make no sense. Nothing is touched.
     GridError
-        If a fit raised an error, with its cell; the finished fits are kept and the next call
-        resumes.
+        If a fit raised an error or returned no figures, with its cell; if another run is at work on
+        the path; if a file is damaged. Finished fits are kept and the next call resumes.
     """
     cells, keys = _checked_design(design)
-    store = _Store(Path(path), keys)
-    finished = store.read()
-    done = set(finished[keys].itertuples(index=False, name=None))
-    todo = [i for i, cell in enumerate(cells) if tuple(cell.values()) not in done]
-    columns = keys[:0] if group is None else [group] if isinstance(group, str) else list(group)
-    queues: dict[tuple, deque[int]] = {}
-    for i in todo:
-        queues.setdefault(tuple(cells[i][name] for name in columns), deque()).append(i)
-    with tqdm(total=len(cells), initial=len(cells) - len(todo), disable=not progress) as bar:
-        if todo:
-            _run(cells, queues, fit, store, executor, workers, attempts, bar)
-    table = store.read()
-    ordered = design.reset_index(drop=True).merge(table, on=keys, how="left", validate="1:1")
-    if todo or not store.path.exists() or store.parts:
-        extra = table.merge(design[keys], on=keys, how="left", indicator="_side")
-        extra = extra[extra["_side"] == "left_only"].drop(columns="_side")
-        store.finish(pd.concat([ordered, extra], ignore_index=True) if len(extra) else ordered)
-    else:
-        shutil.rmtree(store.folder)
-    return ordered
+    path = _checked_path(path)
+    groups = _checked_group(group, keys)
+    workers = None if workers is None else _whole("workers", workers)
+    attempts = _whole("attempts", attempts)
+    names = [_key(cell) for cell in cells]
+    rows, about = _finished_rows(path, keys, version)
+    if all(name in rows for name in names) and not _work_path(path).exists():
+        tqdm(total=len(cells), initial=len(cells), disable=not progress).close()
+        return _in_order(design, names, rows, about)[0]
+    work = _WorkFile(path)
+    try:
+        work.begin(keys, version)
+        rows, about = _finished_rows(path, keys, version)  # again: now nobody else can change it
+        rows |= work.read()
+        todo = [i for i, name in enumerate(names) if name not in rows]
+        queues: dict[tuple, deque[int]] = {}
+        for i in todo:
+            queues.setdefault(tuple(cells[i][name] for name in groups), deque()).append(i)
+        with tqdm(total=len(cells), initial=len(cells) - len(todo), disable=not progress) as bar:
+            if todo:
+                _run(cells, queues, fit, work, executor, workers, attempts, bar)
+        rows |= work.read()
+        about |= {"version": version, "seconds": about["seconds"] + work.seconds()}
+        ordered, whole = _in_order(design, names, rows, about)
+        write_table(whole, path)
+        work.empty()
+        return ordered
+    finally:
+        work.close()
+
+
+def _in_order(design, names, rows, about) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the design with its figures, and the same above the fits that it does not ask for."""
+    keys, asked = list(design.columns), set(names)
+    figures = pd.DataFrame([rows[name] for name in names]).drop(columns=keys)
+    ordered = pd.concat([design.reset_index(drop=True), figures], axis=1)
+    extra = [row for name, row in rows.items() if name not in asked]
+    whole = pd.concat([ordered, pd.DataFrame(extra)], ignore_index=True) if extra else ordered
+    ordered.attrs = whole.attrs = {ATTRIBUTE: about}
+    return ordered, whole
 
 
 def _checked_design(design: pd.DataFrame) -> tuple[list[dict], list[str]]:
     keys = list(design.columns)
     if design.empty:
         raise ValueError("The design has no rows; give one row per fit.")
+    if not all(isinstance(name, str) for name in keys) or not design.columns.is_unique:
+        raise ValueError(f"The design's columns need names of their own, as strings; they are {keys}.")
     if design.isna().any(axis=None):
         column = design.columns[design.isna().any()][0]
         raise ValueError(f"The design has a missing value in column {column!r}; fill it.")
-    if design.duplicated().any():
-        row = design[design.duplicated()].iloc[0].to_dict()
-        raise ValueError(f"The design has the row {row} twice; give repeats a seed of their own.")
-    return design.to_dict("records"), keys
+    cells = design.to_dict("records")
+    for cell in cells:
+        for name, value in cell.items():
+            try:
+                cell[name] = _plain(value)
+            except TypeError as error:
+                raise ValueError(f"The design's column {name!r}: {error}.") from None
+    seen = set()
+    for cell in cells:
+        if _key(cell) in seen:
+            raise ValueError(f"The design has the row {cell} twice; give repeats a seed of their own.")
+        seen.add(_key(cell))
+    return cells, keys
 
 
-def _run(cells, queues, fit, store, executor, workers, attempts, bar) -> None:
+def _checked_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a Parquet file in it.")
+    parents = [parent for parent in path.absolute().parents if parent.exists()]
+    if not parents[0].is_dir():
+        raise ValueError(f"{parents[0]} is a file, so that {path} cannot be; choose another path.")
+    return path
+
+
+def _checked_group(group: str | list[str] | None, keys: list[str]) -> list[str]:
+    groups = [] if group is None else [group] if isinstance(group, str) else list(group)
+    for name in groups:
+        if name not in keys:
+            raise ValueError(
+                f"group names a column {name!r} that the design does not have; it has {', '.join(keys)}."
+            )
+    return groups
+
+
+def _whole(name: str, value) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number from 1, not {value!r}.")
+    return number
+
+
+def _run(cells, queues, fit, work, executor, workers, attempts, bar) -> None:
     if executor is None:
-        count = min(workers or _cores(), sum(map(len, queues.values())))
+        count = min(_cores() if workers is None else workers, sum(map(len, queues.values())))
         # Two cells per process: one runs while the next one already waits at its door.
         lanes = [_Lane(_own_process, 2, own=True) for _ in range(count)]
     else:
@@ -268,7 +592,7 @@ def _run(cells, queues, fit, store, executor, workers, attempts, bar) -> None:
             if not futures and not again:
                 return
             ready, _ = wait(futures, return_when=FIRST_COMPLETED)
-            _collect(lanes, ready, cells, store, attempts, lost, again, bar)
+            _collect(lanes, ready, cells, work, attempts, lost, again, bar)
     finally:
         for lane in lanes:
             for future in lane.running:
@@ -277,21 +601,20 @@ def _run(cells, queues, fit, store, executor, workers, attempts, bar) -> None:
                 lane.executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(lanes, ready, cells, store, attempts, lost, again, bar) -> None:
+def _collect(lanes, ready, cells, work, attempts, lost, again, bar) -> None:
     """Save what is ready; put back what a dying process took with it; stop on an error."""
-    rows, failure = [], None
+    rows, failure = {}, None
     for lane in lanes:
         broken = False
         for future in [future for future in lane.running if future in ready]:
             i = lane.running.pop(future)
             error = CancelledError("cancelled") if future.cancelled() else future.exception()
             if error is None:
-                figures = dict(future.result())
-                clash = figures.keys() & cells[i].keys()
-                if not clash:
-                    rows.append(cells[i] | figures)
+                try:
+                    rows[_key(cells[i])] = cells[i] | _checked_figures(future.result(), cells[i])
                     continue
-                error = ValueError(f"fit returned the design's own column {', '.join(clash)}")
+                except (TypeError, ValueError) as wrong:
+                    error = wrong
             if isinstance(error, BrokenProcessPool) and lane.own:
                 broken = True
                 lost[i] = lost.get(i, 0) + 1
@@ -305,7 +628,7 @@ def _collect(lanes, ready, cells, store, attempts, lost, again, bar) -> None:
             lane.running.clear()
             lane.restart()
     if rows:
-        store.save(rows)
+        work.save(rows)
         bar.update(len(rows))
     if failure:
         i, error = failure
@@ -382,6 +705,8 @@ def write_provenance(
     data: Mapping,
     command: str,
     seconds: float,
+    code: str,
+    cores: int | None = None,
 ) -> Path:
     """Write beside a stored table how it came about, as JSON with the same name.
 
@@ -397,6 +722,10 @@ def write_provenance(
         What remakes it.
     seconds : float
         Wall time of the whole run.
+    code : str
+        Digest of the code that made the fits, from `fieldguide.studies.code.code_digest`.
+    cores : int, optional
+        How many worked; those of this machine by default.
 
     Returns
     -------
@@ -404,15 +733,16 @@ def write_provenance(
         Of the JSON file.
     """
     path = Path(path)
-    packages = ["pymc", "nutpie", "pytensor", "numba", "arviz", "numpy", "scipy", "pandas"]
+    packages = ["pymc", "nutpie", "bambi", "pytensor", "numba", "arviz", "numpy", "scipy", "pandas"]
     record = {
         "table": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "command": command,
+        "code": code,
         "made": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "fits": len(table),
         "wall_seconds": round(seconds, 1),
-        "cores": _cores(),
+        "cores": _cores() if cores is None else cores,
         "design": {name: design[name].unique().tolist() for name in design},
         "data": dict(data),
         "python": platform.python_version(),
@@ -420,5 +750,7 @@ def write_provenance(
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
     sidecar = path.with_suffix(".json")
-    sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    temporary = sidecar.with_name(f"{sidecar.name}.{uuid.uuid4().hex}.tmp")
+    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, sidecar)
     return sidecar
