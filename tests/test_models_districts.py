@@ -16,7 +16,7 @@ from fieldguide.models import (
     recover_alpha,
     varying_intercept_model,
 )
-from fieldguide.reference import half_student_t
+from fieldguide.priors import ALPHA_PRIOR, half_student_t
 
 SUCCESSES = np.array([30, 7, 2])
 TRIALS = np.array([117, 20, 2])
@@ -31,7 +31,7 @@ PRIORS = {
 }
 
 
-def log_posterior(alpha_bar, sigma, alpha, sigma_prior, alpha_prior=models.BASE_ALPHA_PRIOR):
+def log_posterior(alpha_bar, sigma, alpha, sigma_prior, alpha_prior=ALPHA_PRIOR):
     """Unnormalised log posterior density of (alpha_bar, sigma, alpha), straight from the text."""
     return (
         alpha_prior.logpdf(alpha_bar)
@@ -155,7 +155,7 @@ def test_marginal_model_integrates_the_districts_out():
     points = [*random_points(6), (0.0, 0.001, None), (-0.5, 4.0, None), (1.5, 8.0, None)]
     for alpha_bar, sigma, _ in points:
         expected = (
-            models.BASE_ALPHA_PRIOR.logpdf(alpha_bar)
+            ALPHA_PRIOR.logpdf(alpha_bar)
             + prior.logpdf(sigma)
             + np.log(sigma)
             + sum(

@@ -199,7 +199,7 @@ def test_correlation_prior_is_lkj(eta):
 
 
 def test_unknown_parameterization_is_refused():
-    with pytest.raises(TrialError, match="use one of centered, non-centered"):
+    with pytest.raises(ValueError, match="use one of centered, non-centered"):
         trial_model(SMALL, parameterization="noncentered")
 
 

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import arviz as az
 import numpy as np
-import nutpie
 import pandas as pd
-import pymc as pm
 import pytest
 import scipy.stats
 import xarray as xr
 
+from fieldguide.fits import sample, sample_seeds
 from fieldguide.models import fixed_effects_model, varying_intercept_model
+from fieldguide.problem import ProblemError
 from fieldguide.reference import exact_posterior, exact_posterior_fixed
-from fieldguide.scores import SMALL_SIGMA, score, scoreboard
+from fieldguide.scores import SMALL_SIGMA, caught_and_missed, flags, is_wrong, score, scoreboard
 
 SUCCESSES = np.array([30, 7, 2])
 TRIALS = np.array([117, 20, 2])
@@ -27,15 +27,15 @@ def exact():
 @pytest.fixture(scope="module")
 def centered_draws():
     model = varying_intercept_model(SUCCESSES, TRIALS)
-    compiled = nutpie.compile_pymc_model(model)
-    return nutpie.sample(compiled, draws=500, tune=500, chains=4, cores=1, seed=3, progress_bar=False)
+    (fit,) = sample_seeds(model, [3], draws=500, tune=500, cores=1)
+    return fit
 
 
 @pytest.fixture(scope="module")
 def non_centered_draws():
     model = varying_intercept_model(SUCCESSES, TRIALS, parameterization="non-centered")
     with model:
-        return pm.sample(
+        return sample(
             500,
             tune=500,
             chains=4,
@@ -81,14 +81,21 @@ def test_each_warning_has_its_own_limit(non_centered_draws, exact):
     assert not any(good.warnings.values())
     for change, raised in [
         ({"divergences": 1}, "divergences"),
-        ({"rhat": 1.02}, "rhat"),
-        ({"rhat": np.nan}, "rhat"),
-        ({"ess_bulk": 399.0}, "ess"),
-        ({"ess_tail": 399.0}, "ess"),
-        ({"bfmi": 0.29}, "bfmi"),
+        ({"rhat": 1.02}, "R-hat"),
+        ({"rhat": np.nan}, "R-hat"),
+        ({"ess_bulk": 399.0}, "ESS"),
+        ({"ess_tail": 399.0}, "ESS"),
+        ({"ess_bulk": np.nan}, "ESS"),
+        ({"ess_tail": np.nan}, "ESS"),
+        ({"bfmi": 0.29}, "E-BFMI"),
+        ({"bfmi": np.nan}, "E-BFMI"),
     ]:
-        warnings = replace(good, **change).warnings
+        changed = replace(good, **change)
+        warnings = changed.warnings
         assert [name for name, is_raised in warnings.items() if is_raised] == [raised]
+        # A table of fits is read by the same rule.
+        table = pd.DataFrame([changed.to_series()])
+        assert flags(table).iloc[0].drop("any").to_dict() == warnings
 
 
 def test_parameters_without_exact_moments_have_no_error():
@@ -98,15 +105,7 @@ def test_parameters_without_exact_moments_have_no_error():
     model = varying_intercept_model(
         y, n, parameterization="non-centered", sigma_prior=scipy.stats.halfcauchy()
     )
-    fit = nutpie.sample(
-        nutpie.compile_pymc_model(model),
-        draws=100,
-        tune=200,
-        chains=2,
-        cores=1,
-        seed=1,
-        progress_bar=False,
-    )
+    (fit,) = sample_seeds(model, [1], draws=100, tune=200, chains=2, cores=1)
     result = score(fit, exact, label="half-Cauchy")
     undefined = result.errors[["sd_error", "mcse_error"]].isna().all(axis=1)
     assert set(undefined.index[undefined]) == {"sigma", "alpha[1]", "alpha[2]"}
@@ -178,10 +177,7 @@ def test_missing_share_is_none_half_and_all_where_we_made_it_so(exact):
 
 def test_a_fit_without_sigma_has_no_share_to_miss():
     model = fixed_effects_model(SUCCESSES, TRIALS)
-    draws = nutpie.sample(
-        nutpie.compile_pymc_model(model), draws=300, tune=300, chains=2, cores=1, seed=1,
-        progress_bar=False,
-    )  # fmt: skip
+    (draws,) = sample_seeds(model, [1], draws=300, tune=300, chains=2, cores=1)
     result = score(draws, exact_posterior_fixed(SUCCESSES, TRIALS), label="fixed")
     assert np.isnan(result.missing_share)
     assert np.isnan(result.unreached)
@@ -210,15 +206,81 @@ def test_districts_are_matched_by_label_and_not_by_position(centered_draws, exac
     pd.testing.assert_frame_equal(score(turned, exact, label="fit").errors, expected)
 
 
-def test_fits_that_do_not_belong_to_the_exact_answer_are_refused(centered_draws):
+def without_record(fit):
+    """The same fit from somebody who wrote nothing down."""
+    bare = fit.copy()
+    bare.attrs = {}
+    return bare
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "prior", "message"),
+    [
+        ([31, 7, 2], [117, 20, 2], scipy.stats.expon(), "different data"),
+        ([30, 7, 2], [118, 20, 2], scipy.stats.expon(), "different data"),
+        ([7, 30, 2], [20, 117, 2], scipy.stats.expon(), "different data"),
+        (SUCCESSES, TRIALS, scipy.stats.expon(scale=0.5), r"prior of sigma is Exponential\(1\)"),
+        (SUCCESSES, TRIALS, scipy.stats.halfnorm(scale=0.5), r"HalfNormal\(0.5\) in the answer"),
+    ],
+)
+def test_a_fit_is_not_held_against_another_answer(centered_draws, successes, trials, prior, message):
+    other = exact_posterior(successes, trials, sigma_prior=prior)
+    with pytest.raises(ProblemError, match=message):
+        score(centered_draws, other)
+
+
+def test_a_fit_is_not_held_against_another_model_or_prior_on_the_mean(centered_draws):
+    with pytest.raises(ProblemError, match="of a varying intercept model, the answer of a fixed"):
+        score(centered_draws, exact_posterior_fixed(SUCCESSES, TRIALS))
+    wide = exact_posterior(
+        SUCCESSES, TRIALS, sigma_prior=scipy.stats.expon(), alpha_prior=scipy.stats.norm(0, 5)
+    )
+    with pytest.raises(ProblemError, match="prior of alpha_bar"):
+        score(centered_draws, wide)
+
+
+def test_a_fit_that_says_nothing_is_held_against_names_and_sizes_only(centered_draws, exact):
+    bare = without_record(centered_draws)
+    with pytest.raises(ValueError, match="does not say what it is"):
+        score(bare, exact)
+    expected = score(centered_draws, exact).errors
+    pd.testing.assert_frame_equal(score(bare, exact, label="mine").errors, expected)
     other = exact_posterior([1, 2], [3, 4], sigma_prior=scipy.stats.expon())
     with pytest.raises(ValueError, match="size of 'district'"):
-        score(centered_draws, other, label="fit")
+        score(bare, other, label="fit")
     relabelled = exact_posterior(
         SUCCESSES, TRIALS, sigma_prior=scipy.stats.expon(), district=["a", "b", "c"]
     )
     with pytest.raises(ValueError, match="same district labels"):
-        score(centered_draws, relabelled, label="fit")
+        score(bare, relabelled, label="fit")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "1 draws of sigma are not finite"),
+        (np.inf, "1 draws of sigma are not finite"),
+        (0.0, "zero or negative"),
+        (-0.3, "zero or negative"),
+    ],
+)
+def test_draws_that_are_no_standard_deviation_are_refused_in_words(
+    centered_draws, exact, value, message
+):
+    broken = centered_draws.copy()
+    posterior = centered_draws["posterior"].to_dataset().copy(deep=True)
+    posterior["sigma"][0, 0] = value
+    broken["posterior"] = xr.DataTree(posterior)
+    with pytest.raises(ValueError, match=message):
+        score(broken, exact)
+
+
+def test_scores_are_labelled_by_what_the_fits_say(centered_draws, non_centered_draws, exact):
+    board = scoreboard([score(centered_draws, exact), score(non_centered_draws, exact)])
+    assert list(board.index) == [
+        "mme0: centered, Exponential(1), target 0.8",
+        "non-centered, Exponential(1), target 0.95",
+    ]
 
 
 def test_fits_without_nuts_statistics_are_refused(centered_draws, exact):
@@ -229,3 +291,24 @@ def test_fits_without_nuts_statistics_are_refused(centered_draws, exact):
         score(centered_draws, exact, label="fit", var_names=["tau"])
     with pytest.raises(ValueError, match="at least one score"):
         scoreboard([])
+
+
+def test_caught_and_missed_counts_every_fit_once():
+    table = pd.DataFrame(
+        {
+            "divergences": [0, 5, 0, 3],
+            "rhat": [1.0, 1.0, 1.05, 1.0],
+            "ess_bulk": 1000,
+            "ess_tail": 1000,
+            "bfmi": 0.9,
+            "sd_error:sigma": [0.5, -0.3, 0.0, 0.01],
+            "missing_share": 0.0,
+        }
+    )
+    assert is_wrong(table).tolist() == [True, True, False, False]
+    counts = caught_and_missed(table)
+    assert counts.loc["divergences"].tolist() == [1, 1, 1, 1]
+    assert counts.loc["R-hat"].tolist() == [0, 2, 1, 1]
+    assert counts.loc["any"].tolist() == [1, 1, 2, 0]
+    assert (counts.sum(axis=1) == len(table)).all()
+    assert flags(table)["any"].tolist() == [False, True, True, True]

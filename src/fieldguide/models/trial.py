@@ -82,10 +82,12 @@ def trial_model(
     Raises
     ------
     TrialError
-        If the counts or the name of the parameterization make no sense.
+        If the counts make no sense.
+    ValueError
+        If there is no such parameterization.
     """
     if parameterization not in PARAMETERIZATIONS:
-        raise TrialError(
+        raise ValueError(
             f"Unknown parameterization {parameterization!r}; use one of {', '.join(PARAMETERIZATIONS)}."
         )
     priors = priors or TrialPriors()
