@@ -1,0 +1,119 @@
+"""Shared figures take colours, titles and words from the fits, and refuse an answer that is not theirs."""
+
+import matplotlib.pyplot as plt
+import pytest
+import scipy.stats
+from matplotlib.colors import to_hex
+
+from fieldguide.data import load_three_districts
+from fieldguide.figures import plot_attempts, plot_funnel, plot_funnels, plot_marginals
+from fieldguide.fits import UnlabelledFitError, divergences, label, sample_seeds
+from fieldguide.models import varying_intercept_model
+from fieldguide.problem import ProblemError
+from fieldguide.published import compare_with_published, published_errors
+from fieldguide.reference import exact_posterior
+from fieldguide.style import COLORS
+
+COUNTS = load_three_districts()
+WIDE, NARROW = scipy.stats.expon(), scipy.stats.halfnorm(scale=0.5)
+
+
+def answer(prior):
+    return exact_posterior(COUNTS["users"], COUNTS["women"], sigma_prior=prior)
+
+
+def short_fit(form, prior, target):
+    model = varying_intercept_model(
+        COUNTS["users"], COUNTS["women"], parameterization=form, sigma_prior=prior
+    )
+    (fit,) = sample_seeds(model, [1], target_accept=target, draws=200, tune=300, cores=1)
+    return fit
+
+
+@pytest.fixture(scope="module")
+def centered():
+    return short_fit("centered", WIDE, 0.8)
+
+
+@pytest.fixture(scope="module")
+def home():
+    return short_fit("non-centered", NARROW, 0.99)
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+def colors_of_dots(ax):
+    return {to_hex(line.get_color()).upper() for line in ax.lines if line.get_marker() == "."}
+
+
+def test_a_funnel_has_the_colour_of_the_fits_own_form(centered, home):
+    for fit, prior in ((centered, WIDE), (home, NARROW)):
+        _, ax = plt.subplots()
+        plot_funnel(ax, fit, answer(prior))
+        assert colors_of_dots(ax) == {COLORS[fit.attrs["parameterization"]].upper()}
+        crosses = next(line for line in ax.lines if line.get_marker() == "x")
+        assert len(crosses.get_xdata()) == divergences(fit)
+
+
+def test_a_picture_over_another_answer_is_refused(centered):
+    _, ax = plt.subplots()
+    with pytest.raises(ProblemError, match="prior of sigma"):
+        plot_funnel(ax, centered, answer(NARROW))
+    with pytest.raises(ProblemError, match="prior of sigma"):
+        plot_marginals(centered, answer(NARROW))
+    bare = centered.copy()
+    bare.attrs = {}
+    with pytest.raises(UnlabelledFitError):
+        plot_marginals(bare, answer(WIDE))
+
+
+def test_titles_and_words_are_read_from_the_fits(centered, home):
+    pairs = [(centered, answer(WIDE)), (home, answer(NARROW))]
+    fig, alt = plot_funnels(pairs, title=lambda fit: f"target {fit.attrs['target_accept']:g}")
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles == [
+        f"target 0.8\n{divergences(centered)} divergences",
+        f"target 0.99\n{divergences(home)} divergences",
+    ]
+    assert label(centered) in alt
+    assert f"{label(home)}: {divergences(home)} divergences" in alt
+    _, alt = plot_marginals(home, answer(NARROW))
+    assert label(home) in alt
+    assert f"exact {float(answer(NARROW).mean['sigma']):.3f}" in alt
+
+
+def test_the_key_figure_says_what_each_attempt_is(centered, home):
+    pairs = {
+        "Shut out": (centered, answer(WIDE)),
+        "Again": (centered, answer(WIDE)),
+        "Home": (home, answer(NARROW)),
+        "Back": (home, answer(NARROW)),
+    }
+    fig, alt = plot_attempts(pairs)
+    titles = [ax.get_title(loc="left") or ax.get_title() for ax in fig.axes]
+    assert titles[0].startswith("Shut out · mme0\ncentered, Exponential(1), target 0.8")
+    assert titles[2].startswith("Home · mme4\nnon-centered, HalfNormal(0.5), target 0.99")
+    assert alt.count("exact mean of district 3") == 4
+    # Grey contours repeat the first answer where the problem is another, and only there.
+    contours = [len(ax.collections) for ax in fig.axes]
+    assert contours[2] > contours[0] == contours[1]
+
+
+def test_published_figures_are_compared_with_the_fit_of_their_own_model(centered, home):
+    table = compare_with_published(home, answer(NARROW))
+    assert table.index.name == "mme4"
+    off = published_errors("mme4", answer(NARROW))
+    assert table.loc["sigma", "published, from exact, in its MCSE"] == off["sigma"]
+    # The blog post's mme4: sigma 0.393 with an MCSE of 0.008.
+    exact_sigma = float(answer(NARROW).mean["sigma"])
+    assert off["sigma"] == pytest.approx((0.393 - exact_sigma) / 0.008, abs=0.8)
+    assert compare_with_published(centered, answer(WIDE)).index.name == "mme0"
+    with pytest.raises(ProblemError):
+        compare_with_published(home, answer(WIDE))
+    unpublished = short_fit("deviation", WIDE, 0.8)
+    with pytest.raises(KeyError, match="no summary was published"):
+        compare_with_published(unpublished, answer(WIDE))
