@@ -6,6 +6,14 @@
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export OMP_NUM_THREADS ?= 1
 
+# uv, PyTensor, Matplotlib and Jupyter keep caches below HOME. Where nothing can be written, they go below _build.
+ifneq ($(HOME),)
+ifneq ($(shell made=$$(mktemp -d "$$HOME/.fieldguide.XXXXXX" 2>/dev/null) && rmdir "$$made" && echo writable),writable)
+$(info $(HOME) cannot be written to: caches go to _build/home)
+export HOME := $(shell mkdir -p _build/home)$(CURDIR)/_build/home
+endif
+endif
+
 help:  ## list the jobs
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
 

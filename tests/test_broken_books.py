@@ -83,6 +83,37 @@ def test_sound_book_is_built(tmp_path):
     assert "District 3 has 2 women." in page
 
 
+WITH_CACHES = """
+import matplotlib.pyplot as plt  # warns, which stops a build, if it has nowhere to go
+import pytensor
+assert pytensor.config.compiledir.is_dir()
+"""
+
+
+def test_book_is_built_without_a_home_that_can_be_written_to(tmp_path):
+    root = book_with(WITH_CACHES, tmp_path / "book")
+    result = build(root, HOME=os.devnull)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert f"{os.devnull} cannot be written to: caches go to {root}" in result.stdout
+    assert (root / "_build" / "home").is_dir()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_finds_a_home_for_caches(tmp_path):
+    def home(given):
+        command = ["make", "-s", "-f", ROOT / "Makefile", "--eval", "show:; @echo $$HOME", "show"]
+        environment = os.environ | {"HOME": str(given)}
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return result.stdout.splitlines()
+
+    assert home(tmp_path) == [str(tmp_path)]
+    assert list(tmp_path.iterdir()) == []
+    note, elsewhere = home(os.devnull)
+    assert note == f"{os.devnull} cannot be written to: caches go to _build/home"
+    assert elsewhere == str(tmp_path / "_build" / "home")
+    assert (tmp_path / "_build" / "home").is_dir()
+
+
 INPUTS = [
     "src/fieldguide/models/districts.py",
     "src/fieldguide/page.py",

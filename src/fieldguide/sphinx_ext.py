@@ -13,6 +13,7 @@ import os
 import shutil
 from binascii import a2b_base64
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from docutils import nodes
 from jupyter_cache import get_cache
@@ -71,10 +72,26 @@ def run_notebooks(app: Sphinx, config) -> None:
     if not pending:
         return
     logger.info("running %d notebook(s) in parallel, a minute or more ...", len(pending))
+    find_home_for_caches(root)
     done = run_in_parallel(cache, pending.values(), config.nb_execution_timeout)
     for uri in pending:
         outcome = "ran %s" if uri in done else "%s failed and is run again to report where"
         logger.info(outcome, Path(uri).name)
+
+
+def find_home_for_caches(root: Path) -> None:
+    """Set HOME to a folder of the build if nothing can be written to it, as make does.
+
+    PyTensor, Matplotlib and Jupyter keep files there and stop, or warn, where they cannot.
+    """
+    try:
+        with TemporaryDirectory(dir=Path.home()):
+            return
+    except OSError:
+        home = root / "_build" / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        logger.info("%s cannot be written to: caches go to %s", Path.home(), home)
+        os.environ["HOME"] = str(home)
 
 
 def remove_old_caches(folder: Path) -> None:
