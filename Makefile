@@ -6,6 +6,14 @@
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export OMP_NUM_THREADS ?= 1
 
+# uv, PyTensor, Matplotlib and Jupyter keep caches below HOME. Where nothing can be written, they go below _build.
+ifneq ($(HOME),)
+ifneq ($(shell made=$$(mktemp -d "$$HOME/.fieldguide.XXXXXX" 2>/dev/null) && rmdir "$$made" && echo writable),writable)
+$(info $(HOME) cannot be written to: caches go to _build/home)
+export HOME := $(shell mkdir -p _build/home)$(CURDIR)/_build/home
+endif
+endif
+
 help:  ## list the jobs
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
 
@@ -19,9 +27,10 @@ env: $(filter .uv/bin/uv,$(UV))  ## make the environment in .venv from the lock
 	  echo "No Python 3.12 or later was found and none could be downloaded: install Python 3.13 (python.org, pyenv or your package manager) and run make again."; exit 1; }; \
 	$(UV) sync --locked --quiet --python "$$python"
 
+# The build ends with make, even if make is killed.
 book: env  ## run the notebooks and build the site into _build/html
 	@rm -rf _build/html _build/.doctrees
-	@.venv/bin/jupyter-book build . -W -n --keep-going
+	@FIELDGUIDE_STOPS_WITH=$$PPID exec .venv/bin/jupyter-book build . -W -n --keep-going
 	@echo "The book is built. First page: _build/html/book/index.html"
 
 test: env  ## pass the tests (they build the book first if it is not there)

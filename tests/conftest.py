@@ -1,5 +1,6 @@
 """What several test files share: the built book and its executed notebooks, each made once."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import nbformat
 import pytest
 from jupyter_cache import get_cache
 
+from fieldguide.execution import PARENT
 from fieldguide.sphinx_ext import execution_cache
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,13 +26,17 @@ def find_uv() -> str | None:
     return next(filter(None, found), None)
 
 
-def build(root: Path) -> subprocess.CompletedProcess:
-    """Build the book in a folder as the Makefile does: from scratch, but for the executed notebooks."""
+def build(root: Path, **variables: str) -> subprocess.CompletedProcess:
+    """Build the book in a folder as the Makefile does: from scratch, but for the executed notebooks.
+
+    It ends with the tests, even if they are killed.
+    """
     for old in ("html", ".doctrees"):
         shutil.rmtree(root / "_build" / old, ignore_errors=True)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     command = [jupyter_book, "build", ".", "-W", "-n", "--keep-going"]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+    environment = os.environ | {PARENT: str(os.getpid())} | variables
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="session")

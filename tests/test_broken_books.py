@@ -1,11 +1,20 @@
 """Known-broken books that the build must refuse, and one sound book that it must not."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 
 import nbformat
+import psutil
 import pytest
 from conftest import ROOT, build
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from fieldguide.sphinx_ext import digest_of_inputs, remove_old_caches
 
 FAILING_CELL = "counts = {}\ncounts['women']"
 FALSE_CLAIM = """
@@ -74,12 +83,141 @@ def test_sound_book_is_built(tmp_path):
     assert "District 3 has 2 women." in page
 
 
-def test_a_change_in_the_package_runs_the_notebooks_again(tmp_path):
-    from fieldguide.sphinx_ext import digest_of_inputs
+WITH_CACHES = """
+import matplotlib.pyplot as plt  # warns, which stops a build, if it has nowhere to go
+import pytensor
+assert pytensor.config.compiledir.is_dir()
+"""
 
-    (tmp_path / "src").mkdir()
-    module = tmp_path / "src" / "models.py"
-    module.write_text("prior = 1.5\n")
-    before = digest_of_inputs(tmp_path)
-    module.write_text("prior = 2.5\n")
+
+def test_book_is_built_without_a_home_that_can_be_written_to(tmp_path):
+    root = book_with(WITH_CACHES, tmp_path / "book")
+    result = build(root, HOME=os.devnull)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert f"{os.devnull} cannot be written to: caches go to {root}" in result.stdout
+    assert (root / "_build" / "home").is_dir()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_finds_a_home_for_caches(tmp_path):
+    def home(given):
+        command = ["make", "-s", "-f", ROOT / "Makefile", "--eval", "show:; @echo $$HOME", "show"]
+        environment = os.environ | {"HOME": str(given)}
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return result.stdout.splitlines()
+
+    assert home(tmp_path) == [str(tmp_path)]
+    assert list(tmp_path.iterdir()) == []
+    note, elsewhere = home(os.devnull)
+    assert note == f"{os.devnull} cannot be written to: caches go to _build/home"
+    assert elsewhere == str(tmp_path / "_build" / "home")
+    assert (tmp_path / "_build" / "home").is_dir()
+
+
+INPUTS = [
+    "src/fieldguide/models/districts.py",
+    "src/fieldguide/page.py",
+    "data/women.csv",
+    "data/fits.json",
+    "data/fits.parquet",
+    "uv.lock",
+]
+NO_INPUTS = [
+    "src/fieldguide/sphinx_ext.py",
+    "src/fieldguide/execution.py",
+    "src/fieldguide/studies/__main__.py",
+    "src/fieldguide/py.typed",
+    "data/README.md",
+    "data/make_tables.py",
+    "README.md",
+]
+
+
+def test_notebooks_run_again_when_what_they_use_changes_and_only_then(tmp_path):
+    for name in [*INPUTS, *NO_INPUTS]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+    for name in [*INPUTS, *NO_INPUTS]:
+        before = digest_of_inputs(tmp_path)
+        (tmp_path / name).write_text("after")
+        assert (digest_of_inputs(tmp_path) != before) == (name in INPUTS), name
+    (tmp_path / "data" / "more.csv").write_text("new")
     assert digest_of_inputs(tmp_path) != before
+
+
+def test_executed_notebooks_of_older_builds_are_deleted(tmp_path):
+    for age, name in enumerate(["present", "previous", "older", "oldest"]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "global.db").write_text("")
+        os.utime(tmp_path / name, (10**9 - age, 10**9 - age))
+    remove_old_caches(tmp_path / "older")  # as if its sources had been restored
+    assert {path.name for path in tmp_path.iterdir()} == {"older", "present"}
+    remove_old_caches(tmp_path / "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"older", "new"}
+
+
+ENDLESS = """
+import os, pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path("pids.part").write_text(f"{os.getpid()} {child.pid}")
+pathlib.Path("pids.part").rename("pids")
+time.sleep(600)
+"""
+
+
+def alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def wait_until(condition, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
+
+
+@pytest.fixture
+def running_build(tmp_path):
+    """Return ``make book`` in the midst of a notebook, and all processes that it has started."""
+    root = book_with(ENDLESS, tmp_path / "book")
+    (root / ".venv").symlink_to(sys.prefix)
+    command = ["make", "-f", ROOT / "Makefile", "-o", "env", "book"]
+    with open(tmp_path / "log", "w") as log:
+        make = subprocess.Popen(
+            command,
+            cwd=root,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup ignores it
+        )
+    pids = root / "notebooks" / "pids"
+    wait_until(lambda: pids.exists() or make.poll() is not None, 120)
+    assert pids.exists(), (tmp_path / "log").read_text()
+    processes = psutil.Process(make.pid).children(recursive=True)
+    assert {int(pid) for pid in pids.read_text().split()} <= {process.pid for process in processes}
+    yield make, processes
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    make.kill()
+    make.wait()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups and SIGKILL are POSIX")
+@pytest.mark.parametrize("stop", ["kill the build", "kill make", "kill both", "Ctrl-C"])
+def test_a_stopped_build_leaves_no_process_behind(running_build, stop):
+    make, processes = running_build
+    if stop == "kill the build":
+        (builder,) = psutil.Process(make.pid).children()
+        builder.kill()
+    elif stop == "kill make":
+        make.kill()
+    else:
+        os.killpg(make.pid, signal.SIGKILL if stop == "kill both" else signal.SIGINT)
+    assert wait_until(lambda: make.poll() is not None, 15)
+    wait_until(lambda: not any(map(alive, processes)), 15)
+    assert [process.cmdline() for process in processes if alive(process)] == []
+    assert make.returncode != 0

@@ -18,9 +18,10 @@ class Claims:
 
     Examples
     --------
-    >>> claims = Claims()
-    >>> claims.check("District 3 has {women} women.", women == 2, women=women)
-    >>> claims
+    >>> claims, women = Claims(), 2
+    >>> claims.check("District 3 has {women} women.", women < 10, women=women)
+    >>> claims.sentences
+    ['District 3 has 2 women.']
     """
 
     sentences: list[str] = field(default_factory=list)

@@ -9,23 +9,29 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from binascii import a2b_base64
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from docutils import nodes
 from jupyter_cache import get_cache
-from jupyter_cache.executors import load_executor
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.parsing import parse_toc_yaml
 
+from fieldguide.execution import PARENT, run_in_parallel, stop_with
 from fieldguide.page import FIGURE_MIME, TABLE_MIME
 
 logger = logging.getLogger(__name__)
 
-RESULTS_DEPEND_ON = ("src/**/*.py", "data/*", "uv.lock")
+RESULTS_DEPEND_ON = ("src/**/*.py", "data/*.csv", "data/*.json", "data/*.parquet", "uv.lock")
+BUT_NOT_ON = ("sphinx_ext.py", "execution.py", "__main__.py")
+"""Modules that run notebooks and lay out what they show, or are for the command line only."""
+
 SHORTEST_ALT = 15
 
 
@@ -33,7 +39,7 @@ def digest_of_inputs(root: Path) -> str:
     """Return a digest of all files that a notebook's results depend on besides its own cells."""
     digest = hashlib.sha256()
     for pattern in RESULTS_DEPEND_ON:
-        for path in sorted(p for p in root.glob(pattern) if p.is_file()):
+        for path in sorted(p for p in root.glob(pattern) if p.is_file() and p.name not in BUT_NOT_ON):
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
@@ -57,22 +63,44 @@ def run_notebooks(app: Sphinx, config) -> None:
     root = Path(app.srcdir)
     folder = execution_cache(root)
     config.nb_execution_cache_path = str(folder)
+    remove_old_caches(folder)
     cache = get_cache(str(folder))
     notebooks = [root / f"{page}.ipynb" for page in pages_of_toc(root)]
     for path in filter(Path.is_file, reversed(notebooks)):  # the late chapters take longest
         cache.add_nb_to_project(str(path))
-    pending = [record for record in cache.list_project_records() if _missing(cache, record.uri)]
+    pending = {r.uri: r.pk for r in cache.list_project_records() if _missing(cache, r.uri)}
     if not pending:
         return
     logger.info("running %d notebook(s) in parallel, a minute or more ...", len(pending))
-    executor = load_executor("local-parallel", cache, logger=logger.logger)
-    result = executor.run_and_cache(
-        filter_pks=[record.pk for record in pending], timeout=config.nb_execution_timeout
-    )
-    for uri in result.succeeded:
-        logger.info("ran %s", Path(uri).name)
-    for uri in [*result.excepted, *result.errored]:
-        logger.info("%s failed and is run again to report where", Path(uri).name)
+    find_home_for_caches(root)
+    done = run_in_parallel(cache, pending.values(), config.nb_execution_timeout)
+    for uri in pending:
+        outcome = "ran %s" if uri in done else "%s failed and is run again to report where"
+        logger.info(outcome, Path(uri).name)
+
+
+def find_home_for_caches(root: Path) -> None:
+    """Set HOME to a folder of the build if nothing can be written to it, as make does.
+
+    PyTensor, Matplotlib and Jupyter keep files there and stop, or warn, where they cannot.
+    """
+    try:
+        with TemporaryDirectory(dir=Path.home()):
+            return
+    except OSError:
+        home = root / "_build" / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        logger.info("%s cannot be written to: caches go to %s", Path.home(), home)
+        os.environ["HOME"] = str(home)
+
+
+def remove_old_caches(folder: Path) -> None:
+    """Delete the executed notebooks of all builds but the present one and the one before it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)
+    caches = sorted(filter(Path.is_dir, folder.parent.iterdir()), key=lambda path: path.stat().st_mtime)
+    for old in caches[:-2]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _missing(cache, uri: str) -> bool:
@@ -184,6 +212,8 @@ def drop_thebe(app: Sphinx, pagename, templatename, context, doctree) -> None:
 
 def setup(app: Sphinx) -> dict:
     """Register the parts above with Sphinx."""
+    if PARENT in os.environ:
+        stop_with(int(os.environ[PARENT]))
     app.add_directive("figure-from", FigureFrom)
     app.connect("config-inited", run_notebooks)
     app.connect("doctree-read", check_alternative_text)
