@@ -276,21 +276,21 @@ def lkj(eta: float) -> Penalty:
 # Criterion and estimate
 
 
-def restricted_deviance(stats: CrossProducts, d00, d01, d11, sigma=None) -> np.ndarray:
+def restricted_deviance(sums: CrossProducts, d00, d01, d11, sigma=None) -> np.ndarray:
     """Minus twice the log restricted likelihood, for many relative covariances at once.
 
     Parameters
     ----------
-    stats : CrossProducts
+    sums : CrossProducts
     d00, d01, d11 : array_like of one shape
         Elements of the relative covariance D.
     sigma : array_like, optional
         Residual sd in the outcome's units; at its best value given D by default, which gives
         lme4's REML criterion (Bates et al. 2015, equation 42).
     """
-    log_det, a = stats.reduce(d00, d01, d11)
+    log_det, a = sums.reduce(d00, d01, d11)
     p = a.shape[-1] - 1
-    freedom = stats.rows.sum() - p
+    freedom = sums.rows.sum() - p
     factor, rss = _least_squares(a)
     log_det = log_det + 2 * np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
     if sigma is None:
@@ -349,7 +349,7 @@ class RemlFit:
         return bool(smallest / self.sd_residual < SINGULAR_TOLERANCE)
 
 
-def fit_reml(stats: CrossProducts, penalty: Penalty | None = None) -> RemlFit:
+def fit_reml(sums: CrossProducts, penalty: Penalty | None = None) -> RemlFit:
     """Maximise the restricted likelihood, penalised if asked.
 
     The search runs over the Cholesky factor of D, whose boundary is a coordinate plane, with
@@ -357,7 +357,7 @@ def fit_reml(stats: CrossProducts, penalty: Penalty | None = None) -> RemlFit:
 
     Parameters
     ----------
-    stats : CrossProducts
+    sums : CrossProducts
     penalty : callable, optional
         Log prior density on the relative scale, such as :func:`wishart`.
 
@@ -371,7 +371,7 @@ def fit_reml(stats: CrossProducts, penalty: Penalty | None = None) -> RemlFit:
         result = minimize(
             _objective,
             start,
-            args=(stats, penalty),
+            args=(sums, penalty),
             jac=True,
             method="L-BFGS-B",
             bounds=[(1e-9, None), (None, None), (0 if penalty is None else 1e-6, None)],
@@ -380,38 +380,38 @@ def fit_reml(stats: CrossProducts, penalty: Penalty | None = None) -> RemlFit:
         evaluations += result.nfev
         if best is None or result.fun < best.fun:
             best = result
-    theta = _polish(best.x, stats, penalty)
-    objective, gradient = _objective(theta, stats, penalty)
+    theta = _polish(best.x, sums, penalty)
+    objective, gradient = _objective(theta, sums, penalty)
     inside = theta > [1e-8, -np.inf, 1e-8]
     if not np.isfinite(objective) or np.abs(gradient[inside]).max() > 1e-3:
         raise ConvergenceError(
             "The restricted likelihood has no minimum that the search could reach; "
             "look at its profile before you trust any estimate."
         )
-    return _describe(theta, stats, objective, evaluations)
+    return _describe(theta, sums, objective, evaluations)
 
 
-def _objective(theta, stats, penalty):
+def _objective(theta, sums, penalty):
     """Penalised deviance and its gradient at one Cholesky factor (a, b, c)."""
     step = 1e-20
     a, b, c = (np.asarray(theta) + 1j * step * np.eye(3)).T
-    value = restricted_deviance(stats, a * a, a * b, b * b + c * c)
+    value = restricted_deviance(sums, a * a, a * b, b * b + c * c)
     if penalty is not None:
         slope = np.sqrt(b * b + c * c)
         value = value - 2 * penalty(a, slope, c)
     return value.real.mean(), value.imag / step
 
 
-def _polish(theta, stats, penalty):
+def _polish(theta, sums, penalty):
     """Newton steps with a Hessian from exact gradients, on the coordinates off the boundary."""
     free = np.flatnonzero(np.asarray(theta) > [1e-6, -np.inf, 1e-6])
     for _ in range(4):
-        value, gradient = _objective(theta, stats, penalty)
+        value, gradient = _objective(theta, sums, penalty)
         hessian = np.empty((free.size, free.size))
         for row, k in enumerate(free):
             h = 1e-5 * max(abs(theta[k]), 1e-3)
             shift = h * np.eye(3)[k]
-            up, down = (_objective(theta + s * shift, stats, penalty)[1] for s in (1, -1))
+            up, down = (_objective(theta + s * shift, sums, penalty)[1] for s in (1, -1))
             hessian[row] = ((up - down) / (2 * h))[free]
         try:
             step = np.linalg.solve((hessian + hessian.T) / 2, gradient[free])
@@ -421,7 +421,7 @@ def _polish(theta, stats, penalty):
         candidate[free] -= step
         if (candidate[[0, 2]] < 0).any():
             return theta
-        new_value, new_gradient = _objective(candidate, stats, penalty)
+        new_value, new_gradient = _objective(candidate, sums, penalty)
         worse = np.abs(new_gradient[free]).max() >= np.abs(gradient[free]).max()
         if worse or new_value > value + 1e-6:
             return theta
@@ -429,43 +429,43 @@ def _polish(theta, stats, penalty):
     return theta
 
 
-def _describe(theta, stats, objective, evaluations) -> RemlFit:
+def _describe(theta, sums, objective, evaluations) -> RemlFit:
     a, b, c = theta
     d = np.array([[a * a, a * b], [a * b, b * b + c * c]])
-    _, matrix = stats.reduce(d[0, 0], d[0, 1], d[1, 1])
+    _, matrix = sums.reduce(d[0, 0], d[0, 1], d[1, 1])
     p = matrix.shape[0] - 1
     beta = np.linalg.solve(matrix[:p, :p], matrix[:p, p])
-    freedom = stats.rows.sum() - p
+    freedom = sums.rows.sum() - p
     sigma = np.sqrt((matrix[p, p] - matrix[:p, p] @ beta) / freedom)
     se = sigma * np.sqrt(np.diag(np.linalg.inv(matrix[:p, :p])))
-    z = list(stats.varying)
-    c_j = stats.products[:, z]
+    z = list(sums.varying)
+    c_j = sums.products[:, z]
     shrink = np.linalg.solve(np.eye(2) + d @ c_j[:, :, z], np.broadcast_to(d, (len(c_j), 2, 2)))
     effects = np.einsum("jab,jb->ja", shrink, c_j[..., p] - c_j[..., :p] @ beta)
     slope = np.hypot(b, c)
     return RemlFit(
         fixed=pd.DataFrame(
-            {"estimate": beta, "se": se, "t": beta / se}, index=pd.Index(stats.terms, name="term")
+            {"estimate": beta, "se": se, "t": beta / se}, index=pd.Index(sums.terms, name="term")
         ),
         sd_intercept=float(sigma * a),
         sd_slope=float(sigma * slope),
         correlation=float(b / slope) if slope > 0 else np.nan,
         sd_residual=float(sigma),
-        reml=float(restricted_deviance(stats, d[0, 0], d[0, 1], d[1, 1])),
+        reml=float(restricted_deviance(sums, d[0, 0], d[0, 1], d[1, 1])),
         objective=float(objective),
         group_effects=pd.DataFrame(
-            effects, index=pd.Index(stats.groups, name="group"), columns=["intercept", "slope"]
+            effects, index=pd.Index(sums.groups, name="group"), columns=["intercept", "slope"]
         ),
         evaluations=evaluations,
     )
 
 
-def profile(stats: CrossProducts, sd_slope, correlation, penalty: Penalty | None = None) -> np.ndarray:
+def profile(sums: CrossProducts, sd_slope, correlation, penalty: Penalty | None = None) -> np.ndarray:
     """Minimise the (penalised) deviance over everything but the slope's sd and the correlation.
 
     Parameters
     ----------
-    stats : CrossProducts
+    sums : CrossProducts
     sd_slope : array_like
         Positive sds of the slope, in the outcome's units per unit of the predictor.
     correlation : array_like
@@ -482,19 +482,19 @@ def profile(stats: CrossProducts, sd_slope, correlation, penalty: Penalty | None
     if (sd <= 0).any() or (np.abs(r) > 1).any():
         raise ValueError("The slope's sd must be positive and the correlation within -1 and 1.")
     shape, sd, r = sd.shape, sd.ravel(), r.ravel()
-    fit = fit_reml(stats, penalty)
+    fit = fit_reml(sums, penalty)
 
     with np.errstate(divide="ignore"):  # a penalty may forbid a correlation of one
-        return _minimise_others(stats, sd, r, penalty, fit).reshape(shape)
+        return _minimise_others(sums, sd, r, penalty, fit).reshape(shape)
 
 
-def _minimise_others(stats, sd, r, penalty, fit):
+def _minimise_others(sums, sd, r, penalty, fit):
     """Newton in the intercept's ratio and in sigma, for all grid points together."""
     conditional = np.sqrt(1 - r**2)
 
     def deviance(log_ratio, log_sigma):
         ratio, slope = np.exp(log_ratio), sd / np.exp(log_sigma)
-        value = restricted_deviance(stats, ratio**2, r * ratio * slope, slope**2, np.exp(log_sigma))
+        value = restricted_deviance(sums, ratio**2, r * ratio * slope, slope**2, np.exp(log_sigma))
         return value if penalty is None else value - 2 * penalty(ratio, slope, slope * conditional)
 
     x = np.full(sd.size, np.log(fit.sd_intercept / fit.sd_residual))
