@@ -34,7 +34,7 @@ def setup() -> None:
     Warnings of the sampler are raised to errors of the build unless a page shows them on purpose;
     what PyMC merely reports (which sampler, how long) is not a result and is left out.
     """
-    import pymc  # noqa: F401, PLC0415  (its import sets the level of its logger, so it comes first)
+    import pymc  # noqa: F401  (its import sets the level of its logger, so it comes first)
 
     use_style()
     logging.getLogger("pymc").setLevel(logging.ERROR)
