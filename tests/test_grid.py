@@ -1,9 +1,9 @@
-"""A grid of fits survives what happens to long runs, and its stored tables can be made again."""
+"""A grid of fits survives what happens to long runs, and refuses what it cannot keep whole."""
 
-import hashlib
-import json
+import importlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -17,24 +17,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from fieldguide.experiments import (
-    GridError,
-    agreement,
-    caught_and_missed,
-    cross,
-    factorial_design,
-    fit_three_districts,
-    flags,
-    is_wrong,
-    reduced_design,
-    remedies_design,
-    run_grid,
-)
 
-from fieldguide import experiments
+from fieldguide.grid import GridError, cross, kept_fits, run_grid, write_table
+from fieldguide.studies.districts import MODEL_COLUMNS, fit_three_districts
 from fieldguide.studies.trial import fit_trial
 
-DATA = Path(__file__).resolve().parents[1] / "data"
 QUIET = {"progress": False}
 
 
@@ -66,32 +53,59 @@ def untimed(table):
     return table.drop(columns="seconds")
 
 
+def note():
+    """Leave a mark for each finished fit: a run's own file is locked while it is at work."""
+    if "NOTES" in os.environ:
+        (Path(os.environ["NOTES"]) / uuid.uuid4().hex).touch()
+
+
+def fit_districts(cell):
+    figures = fit_three_districts(cell)
+    note()
+    return figures
+
+
+def fit_simulated_trial(cell):
+    figures = fit_trial(cell)
+    note()
+    return figures
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     path = tmp_path_factory.mktemp("uninterrupted") / "fits.parquet"
-    return run_grid(small_design(), fit_three_districts, path, group=experiments.MODEL_COLUMNS, **QUIET)
+    return run_grid(small_design(), fit_districts, path, group=MODEL_COLUMNS, **QUIET)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted_trials(tmp_path_factory):
     path = tmp_path_factory.mktemp("uninterrupted") / "trials.parquet"
-    return run_grid(trials_design(), fit_trial, path, **QUIET)
+    return run_grid(trials_design(), fit_simulated_trial, path, **QUIET)
 
 
 def start_run(folder, path, design, fit):
-    """Run a grid in a process of its own; both arguments are names in this module."""
+    """Run a grid in a process of its own; design and fit are names in this module."""
     script = folder / "run.py"
+    # A shell that starts a job in the background lets it ignore SIGINT, and children inherit that.
     script.write_text(
         textwrap.dedent(
             f"""
-            import test_experiments as tests
+            import signal
+            import test_grid as tests
             if __name__ == "__main__":
-                tests.run_grid(tests.{design}(), tests.{fit}, {str(path)!r}, progress=False)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                tests.run_grid(tests.{design}(), tests.{fit}, {str(path)!r}, workers=2, progress=False)
             """
         )
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "NOTES": str(notes(folder))}
     return subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def notes(folder):
+    path = folder / "notes"
+    path.mkdir(exist_ok=True)
+    return path
 
 
 @pytest.fixture
@@ -101,25 +115,25 @@ def threads():
         yield executor
 
 
-def finished_fits(path):
-    parts = list(path.with_name(path.name + ".parts").glob("*.parquet"))
-    return pd.concat([pd.read_parquet(part) for part in parts]) if parts else pd.DataFrame()
-
-
-def wait_for_fits(path, count, process=None, seconds=600):
+def wait_for_fits(folder, count, process=None, seconds=600):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if len(finished_fits(path)) >= count:
+        if len(os.listdir(notes(folder))) >= count:
             return
-        assert process is None or process.poll() is None, "the run ended early"
+        assert process is None or process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     raise AssertionError(f"no {count} fits within {seconds} s")
+
+
+def work_file(path):
+    return path.with_name(path.name + ".sqlite")
 
 
 # Fits for tests of the machinery alone; they run in other processes, so they are importable.
 
 
 def square(cell):
+    note()
     return {"square": cell["x"] ** 2, "process": os.getpid(), "stamp": uuid.uuid4().hex}
 
 
@@ -145,11 +159,43 @@ def overwrite_the_design(cell):
     return {"x": 0}
 
 
+def answer_nothing(cell):
+    return None
+
+
+def answer_a_number(cell):
+    return cell["x"] ** 2
+
+
+def answer_no_figures(cell):
+    return {}
+
+
+def answer_only_gaps(cell):
+    return {"square": float("nan"), "cube": None}
+
+
+def answer_a_list(cell):
+    return {"squares": [1, 4, 9]}
+
+
+def every_kind_of_figure(cell):
+    figures = [0.1 + 0.2, 5e-324, -0.0, np.inf, 1e22, np.nan]
+    return {
+        "float": figures[cell["x"]],
+        "numpy": np.float64(figures[cell["x"]]) / 3,
+        "whole": 2**53 + cell["x"],
+        "true": cell["x"] % 2 == 0,
+        "text": f'é\n"{cell["x"]}" ☃',
+        "sometimes": None if cell["x"] else 1.5,
+    }
+
+
 # ---------------------------------------------------------------------------------------------
 
 
 def test_same_seeds_give_the_same_table(uninterrupted, tmp_path):
-    again = run_grid(small_design(), fit_three_districts, tmp_path / "again.parquet", **QUIET)
+    again = run_grid(small_design(), fit_districts, tmp_path / "again.parquet", **QUIET)
     pd.testing.assert_frame_equal(untimed(again), untimed(uninterrupted))
     # and other seeds another one
     assert uninterrupted["sd_error:sigma"].is_unique
@@ -163,8 +209,8 @@ def test_rows_come_in_the_order_of_the_design(uninterrupted):
 @pytest.mark.parametrize(
     ("design", "fit", "whole"),
     [
-        ("small_design", "fit_three_districts", "uninterrupted"),
-        ("trials_design", "fit_trial", "uninterrupted_trials"),
+        ("small_design", "fit_districts", "uninterrupted"),
+        ("trials_design", "fit_simulated_trial", "uninterrupted_trials"),
     ],
 )
 def test_a_run_killed_by_force_loses_no_finished_fit(design, fit, whole, tmp_path, request):
@@ -172,14 +218,14 @@ def test_a_run_killed_by_force_loses_no_finished_fit(design, fit, whole, tmp_pat
     path = tmp_path / "killed.parquet"
     process = start_run(tmp_path, path, design, fit)
     try:
-        wait_for_fits(path, 2, process)
+        wait_for_fits(tmp_path, 4, process)
         children = psutil.Process(process.pid).children(recursive=True)
     finally:
         process.kill()
         process.communicate()
     assert not path.exists()
-    before = finished_fits(path)
-    assert 2 <= len(before) < len(whole)
+    before = kept_fits(path)
+    assert 1 <= len(before) < len(whole)
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive, "worker processes outlived the run"
 
@@ -188,22 +234,22 @@ def test_a_run_killed_by_force_loses_no_finished_fit(design, fit, whole, tmp_pat
     # Kept and not made again: even the time each fit took is the one measured before the kill.
     assert set(before["seconds"]) <= set(resumed["seconds"])
     assert path.exists()
-    assert not path.with_name(path.name + ".parts").exists()
+    assert not work_file(path).exists()
 
 
 def test_ctrl_c_keeps_finished_fits(tmp_path, threads):
     path = tmp_path / "stopped.parquet"
     process = start_run(tmp_path, path, "long_design", "slow_square")
     try:
-        wait_for_fits(path, 4, process)
+        wait_for_fits(tmp_path, 4, process)
         process.send_signal(signal.SIGINT)
         _, message = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode != 0
     assert "KeyboardInterrupt" in message
-    kept = finished_fits(path)
-    assert 4 <= len(kept) < 200
+    kept = kept_fits(path)
+    assert 1 <= len(kept) < 200
     table = run_grid(long_design(), square, path, executor=threads, **QUIET)
     assert table["square"].tolist() == [x**2 for x in range(200)]
     assert table["stamp"].isin(kept["stamp"]).sum() == len(kept)
@@ -221,14 +267,17 @@ def slow_square(cell):
 @pytest.mark.parametrize(
     ("design", "fit", "whole"),
     [
-        (small_design(), fit_three_districts, "uninterrupted"),
-        (trials_design(), fit_trial, "uninterrupted_trials"),
+        ("small_design", "fit_districts", "uninterrupted"),
+        ("trials_design", "fit_simulated_trial", "uninterrupted_trials"),
     ],
 )
-def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(design, fit, whole, tmp_path, request):
+def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(
+    design, fit, whole, tmp_path, request, monkeypatch
+):
     whole = request.getfixturevalue(whole)
     distributed = pytest.importorskip("distributed")
-    path = tmp_path / "dask.parquet"
+    monkeypatch.setenv("NOTES", str(notes(tmp_path)))
+    module = importlib.import_module("test_grid")
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
@@ -240,14 +289,20 @@ def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(design, fit, whole,
         killed = []
 
         def kill_one():
-            wait_for_fits(path, 2)
+            wait_for_fits(tmp_path, 2)
             victim = next(iter(before.values()))
             os.kill(victim, signal.SIGKILL)
-            killed.append((victim, len(finished_fits(path))))
+            killed.append((victim, len(os.listdir(notes(tmp_path)))))
 
         killer = threading.Thread(target=kill_one)
         killer.start()
-        table = run_grid(design, fit, path, executor=client.get_executor(), **QUIET)
+        table = run_grid(
+            getattr(module, design)(),
+            getattr(module, fit),
+            tmp_path / "dask.parquet",
+            executor=client.get_executor(),
+            **QUIET,
+        )
         killer.join()
         assert killed[0][1] < len(table), "the worker was killed too late to matter"
         assert killed[0][0] not in client.run(os.getpid).values()
@@ -271,7 +326,7 @@ def test_a_failing_fit_is_named_and_the_others_are_kept(tmp_path, threads):
     design = cross(x=range(6), permit=[str(tmp_path / "permit")])
     with pytest.raises(GridError, match=r"'x': 3.*ArithmeticError: three is not allowed"):
         run_grid(design, fail_at_three_until_allowed, path, executor=threads, **QUIET)
-    assert {0, 1, 2} <= set(finished_fits(path)["x"])
+    assert {0, 1, 2} <= set(kept_fits(path)["x"])
     (tmp_path / "permit").touch()
     table = run_grid(design, fail_at_three_until_allowed, path, executor=threads, **QUIET)
     assert table["square"].tolist() == [0, 1, 4, 9, 16, 25]
@@ -289,22 +344,6 @@ def test_a_design_may_grow_and_shrink_without_losing_fits(tmp_path, threads):
     assert len(pd.read_parquet(path)) == 8
 
 
-def test_many_parts_are_compacted_without_loss(tmp_path, monkeypatch, threads):
-    monkeypatch.setattr(experiments._Store, "COMPACT_AT", 5)
-    path = tmp_path / "fits.parquet"
-    most = []
-    original = experiments._Store.save
-
-    def counted(store, rows):
-        original(store, rows)
-        most.append(len(list(store.folder.glob("*.parquet"))))
-
-    monkeypatch.setattr(experiments._Store, "save", counted)
-    table = run_grid(cross(x=range(40)), slow_square, path, executor=threads, **QUIET)
-    assert table["square"].tolist() == [x**2 for x in range(40)]
-    assert max(most) < 5 < len(most)
-
-
 def test_a_group_stays_on_one_process(tmp_path):
     design = cross(model=["a", "b"], x=range(6))
     table = run_grid(design, slow_square, tmp_path / "f.parquet", workers=2, group="model", **QUIET)
@@ -314,17 +353,87 @@ def test_a_group_stays_on_one_process(tmp_path):
     assert first["a"][0] != first["b"][0]
 
 
+def test_figures_come_back_exactly_as_they_were_returned(tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    table = run_grid(cross(x=range(6)), every_kind_of_figure, path, executor=threads, **QUIET)
+    expected = pd.DataFrame([{"x": x} | every_kind_of_figure({"x": x}) for x in range(6)])
+    expected["sometimes"] = expected["sometimes"].astype(float)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert np.signbit(table["float"][2])
+    pd.testing.assert_frame_equal(pd.read_parquet(path), expected, check_exact=True)
+
+
+def test_figures_survive_an_interruption_exactly(tmp_path, threads):
+    def stop_at_five(cell):
+        if cell["x"] == 5:
+            raise ArithmeticError("five")
+        return every_kind_of_figure(cell)
+
+    path = tmp_path / "fits.parquet"
+    with ThreadPoolExecutor(1) as one, pytest.raises(GridError, match="five"):
+        run_grid(cross(x=range(6)), stop_at_five, path, executor=one, **QUIET)
+    kept = kept_fits(path).sort_values("x", ignore_index=True)
+    expected = pd.DataFrame([{"x": x} | every_kind_of_figure({"x": x}) for x in range(5)])
+    assert len(kept) == 5
+    pd.testing.assert_frame_equal(kept, expected, check_exact=True)
+
+
+# What makes no sense is refused before anything is touched
+
+
 @pytest.mark.parametrize(
     ("design", "message"),
     [
         (pd.DataFrame({"x": []}), "no rows"),
         (pd.DataFrame({"x": [1, 1]}), "twice"),
         (pd.DataFrame({"x": [1.0, np.nan]}), "missing value in column 'x'"),
+        (pd.DataFrame({0: [1]}), "names of their own"),
+        (pd.DataFrame([[1, 2]], columns=["x", "x"]), "names of their own"),
+        (pd.DataFrame({"x": pd.to_datetime(["2020-01-01"])}), "column 'x'.*Timestamp"),
     ],
 )
 def test_a_design_that_makes_no_sense_is_refused(design, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         run_grid(design, square, tmp_path / "fits.parquet", **QUIET)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argument", ["workers", "attempts"])
+@pytest.mark.parametrize("value", [-1, 0, 1.5, True, "2"])
+def test_numbers_of_workers_and_attempts_are_whole_and_positive(argument, value, tmp_path):
+    with pytest.raises(ValueError, match=f"{argument} must be a whole number from 1"):
+        run_grid(cross(x=[1, 2]), square, tmp_path / "fits.parquet", **QUIET, **{argument: value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_group_is_named_beside_the_columns_there_are(tmp_path):
+    with pytest.raises(ValueError, match=r"'model' that the design does not have; it has x, seed\."):
+        run_grid(cross(x=[1], seed=[0]), square, tmp_path / "f.parquet", group=["x", "model"], **QUIET)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_not_taken_for_a_table(tmp_path):
+    folder = tmp_path / "fits.parquet"
+    folder.mkdir()
+    pd.DataFrame({"x": [1], "square": [1]}).to_parquet(folder / "part.parquet")
+    with pytest.raises(ValueError, match=r"fits\.parquet is a folder; give the name"):
+        run_grid(cross(x=[1]), square, folder, **QUIET)
+
+
+def test_the_folder_of_the_table_is_made(tmp_path, threads):
+    path = tmp_path / "new" / "seed=7" / "fits.parquet"
+    run_grid(cross(x=range(3)), square, path, executor=threads, **QUIET)
+    again = run_grid(cross(x=range(3)), square, path, executor=threads, **QUIET)
+    assert list(again) == ["x", "square", "process", "stamp"]
+
+
+def test_a_path_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file is a file"):
+        run_grid(cross(x=[1]), square, tmp_path / "file" / "fits.parquet", **QUIET)
+
+
+# A table remembers its design
 
 
 def test_a_path_that_holds_another_design_is_refused(tmp_path):
@@ -334,77 +443,184 @@ def test_a_path_that_holds_another_design_is_refused(tmp_path):
         run_grid(cross(x=[1]), square, path, **QUIET)
 
 
-def test_a_fit_may_not_overwrite_the_design(tmp_path, threads):
-    with pytest.raises(GridError, match="design's own column x"):
-        run_grid(cross(x=[1]), overwrite_the_design, tmp_path / "f.parquet", executor=threads, **QUIET)
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (cross(x=[1]), "a column seed that this design lacks"),
+        (cross(x=[1], seed=[0], more=["a"]), "no column more"),
+        (cross(x=[1], more=["a"]), "no column more and a column seed that this design lacks"),
+    ],
+)
+def test_a_design_with_other_columns_is_refused_and_nothing_is_lost(other, message, tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    run_grid(cross(x=[1], seed=range(5)), square, path, executor=threads, **QUIET)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        run_grid(other, square, path, executor=threads, **QUIET)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["fits.parquet"]
 
 
-# ---------------------------------------------------------------------------------------------
-# The stored tables
+def test_an_interrupted_run_of_another_design_is_refused_too(tmp_path, threads):
+    path, permit = tmp_path / "fits.parquet", [str(tmp_path / "permit")]
+    with pytest.raises(GridError, match="three is not allowed"):
+        run_grid(
+            cross(x=range(6), permit=permit),
+            fail_at_three_until_allowed,
+            path,
+            executor=threads,
+            **QUIET,
+        )
+    kept = len(kept_fits(path))
+    with pytest.raises(ValueError, match=r"sqlite holds another design.*column permit"):
+        run_grid(cross(x=range(6)), square, path, executor=threads, **QUIET)
+    assert len(kept_fits(path)) == kept >= 3
+
+
+def test_an_old_table_must_tell_its_fits_apart_by_the_design(tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    old = cross(x=[1, 2], seed=range(5)).assign(square=1.0)
+    old.to_parquet(path)
+    with pytest.raises(ValueError, match="several rows for the same x"):
+        run_grid(cross(x=[1, 2]), square, path, executor=threads, **QUIET)
+    table = run_grid(cross(x=[1, 2], seed=range(5)), square, path, executor=threads, **QUIET)
+    assert table["square"].eq(1).all()
+
+
+def test_rows_without_figures_are_not_finished_fits(tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    for old in (cross(x=range(3)), cross(x=range(3)).assign(square=[0.0, np.nan, np.nan])):
+        old.to_parquet(path)
+        table = run_grid(cross(x=range(3)), square, path, executor=threads, **QUIET)
+        assert table["square"].tolist() == [0, 1, 4]
+        path.unlink()
+
+
+def test_whole_numbers_written_as_floats_are_the_same_cell(tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    first = run_grid(cross(x=[1, 2]), square, path, executor=threads, **QUIET)
+    grown = run_grid(cross(x=[0.5, 2.0]), square, path, executor=threads, **QUIET)
+    assert grown["stamp"][1] == first["stamp"][1]
+
+
+def test_fits_of_another_version_are_made_again_and_never_mixed(tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    settings = {"executor": threads, **QUIET}
+    first = run_grid(cross(x=range(3)), square, path, version="a", **settings)
+    same = run_grid(cross(x=range(3)), square, path, version="a", **settings)
+    assert same["stamp"].tolist() == first["stamp"].tolist()
+    permit = {"permit": [str(tmp_path / "permit")]}
+    other = run_grid(cross(x=range(2)), square, path, version="b", **settings)
+    assert not set(other["stamp"]) & set(first["stamp"])
+    assert len(pd.read_parquet(path)) == 2
+    stopped, design = tmp_path / "stopped.parquet", cross(x=range(6), **permit)
+    with pytest.raises(GridError, match="three is not allowed"):
+        run_grid(design, fail_at_three_until_allowed, stopped, version="a", **settings)
+    with pytest.raises(GridError, match=r"holds \d fits that other code made; delete it"):
+        run_grid(design, fail_at_three_until_allowed, stopped, version="b", **settings)
+    assert kept_fits(stopped, "b").empty
+    assert len(kept_fits(stopped, "a")) >= 3
+
+
+# Two runs, and damaged files
+
+
+def test_a_second_run_on_a_path_is_kept_out_until_the_first_has_ended(tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    process = start_run(tmp_path, path, "long_design", "slow_square")
+    try:
+        wait_for_fits(tmp_path, 4, process)
+        with pytest.raises(GridError, match=r"Another run is at work on .*fits\.parquet"):
+            run_grid(long_design(), square, path, executor=threads, **QUIET)
+        made = len(os.listdir(notes(tmp_path)))
+        wait_for_fits(tmp_path, made + 4, process)  # the first goes on
+    finally:
+        process.kill()
+        process.communicate()
+    kept = kept_fits(path)
+    assert len(kept) >= made - 2  # those on their way from a worker die with the run
+    table = run_grid(long_design(), square, path, executor=threads, **QUIET)
+    assert table["stamp"].isin(kept["stamp"]).sum() == len(kept)
+
+
+def test_a_work_file_of_no_bytes_is_a_run_that_has_not_begun(tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    work_file(path).touch()
+    table = run_grid(cross(x=range(3)), square, path, executor=threads, **QUIET)
+    assert table["square"].tolist() == [0, 1, 4]
+    assert not work_file(path).exists()
+
+
+@pytest.mark.parametrize("damage", ["other bytes", "cut", "overwritten", "other tables"])
+def test_a_damaged_work_file_is_named_with_the_remedy(damage, tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    design = cross(x=range(400), permit=[str(tmp_path / "permit")])
+    with ThreadPoolExecutor(1) as one, pytest.raises(GridError, match="'x': 300"):
+        run_grid(design, fail_late, path, executor=one, **QUIET)
+    file = work_file(path)
+    whole = file.read_bytes()
+    assert len(whole) > 20_000
+    if damage == "other tables":
+        file.unlink()
+        with sqlite3.connect(file) as connection:
+            connection.execute("CREATE TABLE birds (name TEXT)")
+        connection.close()
+    else:
+        contents = {
+            "other bytes": b"not a database" * 100,
+            "cut": whole[: len(whole) // 2],
+            "overwritten": whole[:4096] + bytes(len(whole) - 4096),
+        }
+        file.write_bytes(contents[damage])
+    with pytest.raises(GridError, match=r"fits\.parquet\.sqlite is damaged .* Delete it and run again"):
+        run_grid(design, fail_late, path, executor=threads, **QUIET)
+    file.unlink()
+    (tmp_path / "permit").touch()
+    assert len(run_grid(design, fail_late, path, executor=threads, **QUIET)) == 400
+
+
+def fail_late(cell):
+    if cell["x"] == 300 and not Path(cell["permit"]).exists():
+        raise ArithmeticError("stopped")
+    return {"square": cell["x"] ** 2, "text": "x" * 80}
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more"])
+def test_a_damaged_table_is_named_with_the_remedy(content, tmp_path, threads):
+    path = tmp_path / "fits.parquet"
+    path.write_bytes(content)
+    with pytest.raises(GridError, match=r"fits\.parquet cannot be read as a Parquet table .*delete it"):
+        run_grid(cross(x=[1]), square, path, executor=threads, **QUIET)
+    with pytest.raises(GridError, match="cannot be read"):
+        kept_fits(path)
+    assert path.read_bytes() == content
+
+
+def test_a_table_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "fits.parquet"
+    write_table(pd.DataFrame({"x": [1]}), path)
+    with pytest.raises(GridError, match="cannot be written"):
+        write_table(pd.DataFrame({"x": [1, "a"]}), path)
+    assert pd.read_parquet(path)["x"].tolist() == [1]
+    assert [file.name for file in tmp_path.iterdir()] == ["fits.parquet"]
+
+
+# What a fit may return
 
 
 @pytest.mark.parametrize(
-    ("name", "design"), [("factorial", factorial_design()), ("remedies", remedies_design())]
+    ("fit", "message"),
+    [
+        (overwrite_the_design, "design's own column x"),
+        (answer_nothing, "returned None instead of a dict"),
+        (answer_a_number, "returned 1 instead of a dict"),
+        (answer_no_figures, r"returned no figure but {}"),
+        (answer_only_gaps, r"returned no figure but {'square': nan"),
+        (answer_a_list, r"\[1, 4, 9\] is a list"),
+    ],
 )
-def test_a_stored_table_is_whole_and_says_where_it_came_from(name, design):
-    path = DATA / f"{name}.parquet"
-    table = pd.read_parquet(path)
-    pd.testing.assert_frame_equal(table[list(design)], design, check_dtype=False)
-    assert not path.with_name(f"{name}.work.parquet.parts").exists()
-    figures = ["divergences", "rhat", "ess_bulk", "ess_tail", "bfmi", "missing_share", "gradients"]
-    assert table[figures].notna().all(axis=None)
-    record = json.loads(path.with_suffix(".json").read_text())
-    assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert record["fits"] == len(design)
-    assert record["design"] == {column: design[column].unique().tolist() for column in design}
-    assert record["command"] == f"python benchmarks/factorial.py {name}"
-
-
-def test_the_reduced_factorial_agrees_with_the_stored_one(tmp_path):
-    part = run_grid(
-        reduced_design(),
-        fit_three_districts,
-        tmp_path / "reduced.parquet",
-        group=experiments.MODEL_COLUMNS,
-        **QUIET,
-    )
-    whole = pd.read_parquet(DATA / "factorial.parquet")
-    result = agreement(part, whole)
-    assert result["fits"] == len(reduced_design())
-    # Equal on the machine that made it; elsewhere, agreement as of two samples of seeds.
-    assert result["identical"] == 1 or result["worst_z"] < 5, result
-    assert agreement(part.assign(missing_share=part["missing_share"] - 0.5), whole)["worst_z"] > 5
-
-
-def test_agreement_needs_fits_that_the_stored_table_has():
-    whole = pd.read_parquet(DATA / "factorial.parquet")
-    with pytest.raises(ValueError, match="stored one lacks"):
-        agreement(whole.assign(seed=whole["seed"] + 1000), whole)
-
-
-def test_caught_and_missed_counts_every_fit_once():
-    table = pd.DataFrame(
-        {
-            "divergences": [0, 5, 0, 3],
-            "rhat": [1.0, 1.0, 1.05, 1.0],
-            "ess_bulk": 1000,
-            "ess_tail": 1000,
-            "bfmi": 0.9,
-            "sd_error:sigma": [0.5, -0.3, 0.0, 0.01],
-            "missing_share": 0.0,
-        }
-    )
-    assert is_wrong(table).tolist() == [True, True, False, False]
-    counts = caught_and_missed(table)
-    assert counts.loc["divergences"].tolist() == [1, 1, 1, 1]
-    assert counts.loc["R-hat"].tolist() == [0, 2, 1, 1]
-    assert counts.loc["any"].tolist() == [1, 1, 2, 0]
-    assert (counts.sum(axis=1) == len(table)).all()
-    assert flags(table)["any"].tolist() == [False, True, True, True]
-
-
-def test_non_centered_form_visits_the_neck_and_the_centered_form_does_not():
-    table = pd.read_parquet(DATA / "factorial.parquet")
-    missing = table.groupby("parameterization")["missing_share"].median()
-    assert missing["centered"] > 0.5
-    assert abs(missing["non-centered"]) < 0.2
+def test_a_fit_that_returns_no_row_of_figures_is_named(fit, message, tmp_path, threads):
+    path = tmp_path / "f.parquet"
+    with pytest.raises(GridError, match=rf"fit {{'x': 1}} failed .*{message}"):
+        run_grid(cross(x=[1]), fit, path, executor=threads, **QUIET)
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
-"""The book's tables, checked when they are loaded, and simulated multi-site trials."""
+"""The book's tables, checked when they are loaded, stored results, and simulated trials."""
 
+from fieldguide.data.stored import Stored, stored
 from fieldguide.data.tables import (
     DATA_FOLDER,
     DataError,
@@ -24,6 +25,7 @@ __all__ = [
     "QUESTION_SITES",
     "VALID_SITES",
     "DataError",
+    "Stored",
     "TrialError",
     "arm_probabilities",
     "as_rows",
@@ -34,4 +36,5 @@ __all__ = [
     "load_three_districts",
     "question_trial",
     "simulate_trial",
+    "stored",
 ]

@@ -16,6 +16,7 @@ from fieldguide.grid import cross
 from fieldguide.models import PARAMETERIZATIONS, marginal_model, recover_alpha, varying_intercept_model
 from fieldguide.reference import exact_posterior
 from fieldguide.scores import score
+from fieldguide.studies import Study
 
 SUCCESSES, TRIALS = (30, 7, 2), (117, 20, 2)
 """The book's three districts: women who use contraception, and women asked."""
@@ -169,3 +170,26 @@ def remedies_design(seeds: Iterable[int] = range(10)) -> pd.DataFrame:
         for seed in seeds
     ]
     return pd.DataFrame(rows)
+
+
+_DATA = {"successes": SUCCESSES, "trials": TRIALS}
+
+STUDIES = (
+    Study(
+        "factorial",
+        factorial_design,
+        fit_three_districts,
+        tuple(MODEL_COLUMNS),
+        _DATA,
+        "three districts: form x prior x target_accept over 20 seeds",
+    ),
+    Study(
+        "remedies",
+        remedies_design,
+        fit_three_districts,
+        tuple(MODEL_COLUMNS),
+        _DATA,
+        "three districts: what people reach for, one change at a time",
+    ),
+)
+"""What `fieldguide.studies` makes stored tables of."""

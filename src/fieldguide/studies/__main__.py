@@ -1,0 +1,153 @@
+# ruff: noqa: E402  (threads are set before NumPy is imported)
+"""Make the stored tables of the book, on this machine or on a Dask cluster.
+
+Without a name: list the studies and whether their tables are current. An interrupted run goes on
+where it stopped when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # one process per core; threads would only get in the way
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from fieldguide.data import DATA_FOLDER
+from fieldguide.grid import GridError
+from fieldguide.studies import Study, studies
+from fieldguide.studies.code import code_digest
+from fieldguide.studies.make import kept, make, state
+
+
+class ClusterError(RuntimeError):
+    """A Dask cluster cannot be used; the message says why and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None, of: Iterable[Study] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the process by default.
+    of : iterable of Study, optional
+        Studies to choose from; the book's by default.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    known = studies() if of is None else {study.name: study for study in of}
+    parser = argparse.ArgumentParser(
+        prog="python -m fieldguide.studies",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a study, or all")
+    parser.add_argument("--dask", metavar="ADDRESS", help="scheduler of a cluster to run on, tcp://...")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; one per core by default")
+    parser.add_argument("--to", type=Path, default=DATA_FOLDER, metavar="FOLDER", help="where tables go")
+    parser.add_argument("--stale", action="store_true", help="list tables that are not current; exit 1")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in known and name != "all"]
+    if unknown:
+        parser.error(f"there is no study {', '.join(unknown)}; there are {', '.join(known)}, and all")
+    names = known if "all" in options.names else dict.fromkeys(options.names)
+    if options.stale:
+        return _list([known[name] for name in names or known], options.to, only_stale=True)
+    if not names:
+        return _list(known.values(), options.to)
+    logging.getLogger("pymc").setLevel(logging.ERROR)
+    for name in names:
+        code = _make(known[name], options)
+        if code:
+            return code
+    return 0
+
+
+def _list(chosen: Iterable[Study], folder: Path, *, only_stale: bool = False) -> int:
+    chosen = list(chosen)
+    width = max((len(study.name) for study in chosen), default=0)
+    stale = 0
+    for study in chosen:
+        now = state(study, folder)
+        stale += now != "current"
+        if now != "current" or not only_stale:
+            print(f"{study.name:{width}}  {len(study.design()):5d} fits  {now:14}  {study.title}")
+    return int(only_stale and stale > 0)
+
+
+def _make(study: Study, options: argparse.Namespace) -> int:
+    if state(study, options.to) == "current":
+        print(f"{study.name}: {options.to / study.name}.parquet is current.")
+        return 0
+    try:
+        with contextlib.ExitStack() as stack:
+            settings = {"workers": options.workers}
+            if options.dask:
+                executor, cores = stack.enter_context(_cluster(options.dask, study))
+                settings = {"executor": executor, "cores": cores}
+            made = make(study, options.to, **settings)
+    except KeyboardInterrupt:
+        with contextlib.suppress(GridError):
+            print(
+                f"\n{study.name}: interrupted; {kept(study, options.to)} of {len(study.design())} fits "
+                "are kept, and the same command goes on from there.",
+                file=sys.stderr,
+            )
+        return 130
+    except (GridError, ClusterError, ValueError) as error:
+        print(f"{study.name}: {error}", file=sys.stderr)
+        return 1
+    seconds = made.provenance["wall_seconds"]
+    print(
+        f"{study.name}: {len(made.table)} fits in {seconds:.1f} s, in {options.to / study.name}.parquet"
+    )
+    return 0
+
+
+@contextlib.contextmanager
+def _cluster(address: str, study: Study) -> Iterator[tuple]:
+    """Connect to a Dask cluster whose workers have the same code; yield its executor and cores."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ClusterError(
+            "--dask needs the package distributed, which is not installed; the project's lock has it."
+        ) from None
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"No Dask scheduler answers at {address} ({error}). Start one with: dask scheduler"
+        ) from None
+    with client:
+        mine = code_digest(study.fit)
+        try:
+            theirs = client.run(code_digest, study.fit)
+        except Exception as error:
+            raise ClusterError(
+                f"The workers cannot load this study ({type(error).__name__}: {error}). Install the "
+                "project there from the same lock."
+            ) from None
+        other = [worker for worker, digest in theirs.items() if digest != mine]
+        if other:
+            raise ClusterError(
+                f"The code of {study.name} is another one on {', '.join(other)}. Bring these workers to "
+                "the same state of the project and start them again."
+            )
+        if not theirs:
+            print("The scheduler has no workers yet; fits begin when one comes.", file=sys.stderr)
+        yield client.get_executor(), sum(client.nthreads().values()) or None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
