@@ -28,12 +28,12 @@ square the error", gives the error estimate: the square of what every other node
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter1d
-from scipy.special import betaln, expit, log_expit, logit, logsumexp
+from scipy.special import expit, gammaln, log_expit, logit, logsumexp
 
 from fieldguide.reference._marginal import Marginal
 from fieldguide.reference._protocol import ExactPosteriorError
@@ -48,6 +48,9 @@ _STEPS = (0.3, 0.6, 0.4)  # first steps in t for the spread, the mean and the in
 _CHUNK = 1 << 11  # pairs handled at once, so that their nodes stay in the processor's cache
 _REACH = 5.0  # ends of alpha_bar's grid, in t, where the data say enough about alpha_bar
 _NOTHING = 3e-11  # probability at the ends of a grid that is not worth going further for
+_MANY = 1e6  # trials of one district above which rounding has to be kept out of every logarithm
+_TINY = 1e-140  # instead of zero, where only the size matters of what is nothing anyway
+_NECK = 1e-7  # probability of a row of the grid that is too small for its spike to matter
 _LOG_TWO_PI = np.log(2 * np.pi)
 
 
@@ -55,45 +58,59 @@ _LOG_TWO_PI = np.log(2 * np.pi)
 # Inner integral: one district, given the mean and the spread
 
 
-def _log_likelihood(alpha, successes, trials):
-    """Binomial log likelihood without its constant; also the probability p(alpha)."""
-    e = np.exp(-np.abs(alpha))
-    d = 1 + e  # log(d), not log1p(e): absolute accuracy is enough, and it is twice as fast
-    log_f = np.log(d)
-    log_f += np.maximum(alpha, 0)
-    log_f *= -trials
-    log_f += successes * alpha
-    return log_f, np.where(alpha > 0, 1.0, e) / d
+def _reference(successes, trials):
+    """Probability near the likelihood's peak, its complement and its logit: where logs are zero.
+
+    Log likelihoods are relative to their value at this point. Of counts in the millions the value
+    itself has lost all digits that matter.
+    """
+    p, q = (successes + 0.5) / (trials + 1), (trials - successes + 0.5) / (trials + 1)
+    return p, q, np.log(p / q)
+
+
+def _log_ratio(x, y, n, p, q):
+    """Log likelihood at a distance ``x`` from where the probability is ``p``, less its value there.
+
+    From ``log(1 + exp(c + x)) - log(1 + exp(c)) = log1p(p expm1(x))``, mirrored for positive ``x``.
+    Also ``exp(-|x|)``, that less 1, and the denominator ``d`` of the probabilities there.
+    """
+    up, far = x > 0, np.exp(-np.abs(x))
+    e = np.expm1(-np.abs(x))
+    near, away = np.where(up, q, p), np.where(up, p, q)
+    change, d = near * e, np.maximum(away + near * far, _TINY)
+    log_d = np.log(d, where=change < -0.5, out=np.log1p(np.maximum(change, -0.9)))
+    return np.where(up, y - n, y) * x - n * log_d, far, e, d
 
 
 @dataclass
 class _Inner:
     """Moments of one district's effect given ``(alpha_bar, sigma)``; arrays of one shape."""
 
-    log_integral: np.ndarray  # log I_j, without the binomial coefficient
+    log_integral: np.ndarray  # log I_j, relative to the likelihood at its reference
     shift: np.ndarray  # E[alpha_j] - alpha_bar
     variance: np.ndarray  # Var[alpha_j]
     p: np.ndarray  # E[p_j]
-    p_squared: np.ndarray  # E[p_j ** 2]
+    q: np.ndarray  # E[1 - p_j]
+    variance_p: np.ndarray  # Var[p_j]
 
 
 def _inner(mean, sd, successes, trials, step: float) -> _Inner:
     """Integrate one district's effect out, for arrays of (mean, sd, successes, trials)."""
     shape = np.broadcast_shapes(*map(np.shape, (mean, sd, successes, trials)))
     a, s, y, n = (np.broadcast_to(v, shape).ravel() for v in (mean, sd, successes, trials))
-    out = np.empty((5, a.size))
+    out = np.empty((6, a.size))
     for start in range(0, a.size, _CHUNK):
         part = slice(start, start + _CHUNK)
         _inner_chunk(out[:, part], a[part], s[part], y[part], n[part], step)
-    return _Inner(*out.reshape(5, *shape))
+    return _Inner(*out.reshape(6, *shape))
 
 
 def _inner_chunk(out, a, s, y, n, step):
     # Distance of the log-concave integrand's mode from `a` (the distance, because it keeps its
     # digits when sigma is tiny): Newton from the precision-weighted compromise, in a bracket.
-    p = (y + 0.5) / (n + 1)
-    centre = logit(p)
-    information, precision = n * p * (1 - p), 1 / s**2
+    p, q, centre = _reference(y, n)
+    middle = centre - a
+    information, precision = n * p * q, 1 / s**2
     # the score lies between y - n and y, and the mode between `a` and where the likelihood peaks;
     # one that peaks nowhere has lost to the normal log(n s^2) beyond zero
     low, high = (y - n) / precision, y / precision
@@ -101,12 +118,12 @@ def _inner_chunk(out, a, s, y, n, step):
         peak, room = logit(np.divide(y, n, out=np.full_like(a, 0.5), where=n > 0)) - a, np.log(n * s**2)
     low = np.maximum(low, np.where(y > 0, np.minimum(peak, 0), np.minimum(-room - a, -1)))
     high = np.minimum(high, np.where(y < n, np.maximum(peak, 0), np.maximum(room - a, 1)))
-    delta = np.clip((centre - a) * information / (information + precision), low, high)
+    delta = np.clip(middle * information / (information + precision), low, high)
     last = np.inf
     for _ in range(60):
-        p = expit(a + delta)
-        slope = y - n * p - delta * precision
-        width = 1 / np.sqrt(n * p * (1 - p) + precision)
+        p_mode, q_mode = expit(a + delta), expit(-a - delta)
+        slope = np.where(p_mode < 0.5, y - n * p_mode, n * q_mode - (n - y)) - delta * precision
+        width = 1 / np.sqrt(n * p_mode * q_mode + precision)
         move = slope * width**2
         if (np.abs(move) < 0.1 * width).all():
             break
@@ -120,57 +137,79 @@ def _inner_chunk(out, a, s, y, n, step):
     # With nearly no or nearly all successes the integrand has a logistic step in it; once the
     # integrand is wide and reaches the step, its nodes belong around that step.
     wide = (width > 1.5) | ((width > 0.5) & (np.minimum(y, n - y) < 4))
-    wide &= np.hypot(1, a + delta - centre) < 5 * width
-    if not wide.all():
-        i = ~wide
-        out[:, i] = _inner_narrow(a[i], s[i], y[i], n[i], delta[i], width[i], step)
+    wide &= np.hypot(1, delta - middle) < 5 * width
+    many = n > _MANY
+    for i in (~wide & ~many, ~wide & many):
+        if i.any():
+            log_top = _log_ratio(delta[i] - middle[i], y[i], n[i], p[i], q[i])[0]
+            log_top -= 0.5 * delta[i] ** 2 * precision[i]
+            args = [v[i] for v in (s, y, n, delta, width, p_mode, q_mode)]
+            out[:, i] = _inner_narrow(log_top, *args, step, precise=bool(many[i][0]))
     if wide.any():
         i = wide
-        middle = centre[i] - a[i]
-        offset = delta[i] - middle
-        left = np.maximum(middle, 0) + 8.5 * s[i]
-        right = np.maximum(-middle, 0) + 8.5 * s[i]
+        offset = delta[i] - middle[i]
+        left = np.maximum(middle[i], 0) + 8.5 * s[i]
+        right = np.maximum(-middle[i], 0) + 8.5 * s[i]
         with np.errstate(divide="ignore"):  # where the likelihood falls before the normal does
             left = np.minimum(left, 40 / y[i] + 10 + np.maximum(-offset, 0))
             right = np.minimum(right, 40 / (n[i] - y[i]) + 10 + np.maximum(offset, 0))
         low, high = -np.arcsinh(left)[:, None], np.arcsinh(right)[:, None]
         count = int(np.ceil(24 / step))
         t = low + (high - low) * np.linspace(0, 1, count + 1)
-        deviation = middle[:, None] + np.sinh(t)
-        out[:, i] = _inner_sums(deviation, np.cosh(t) * (high - low) / count, a, s, y, n, i)
+        weights = np.cosh(t) * (high - low) / count
+        out[:, i] = _inner_wide(np.sinh(t), weights, *(v[i, None] for v in (middle, s, y, n, p, q)))
 
 
-def _inner_narrow(a, s, y, n, delta, width, step):
-    """Inner integral with nodes around the mode, the same standardised ones for every pair."""
-    half = np.ceil(6.6 / step)
+def _inner_narrow(log_top, s, y, n, delta, width, p, q, step, precise):
+    """Inner integral with nodes around the mode, the same standardised ones for every pair.
+
+    ``p`` and ``q`` are the probabilities at the mode; ``log_top`` is the integrand's logarithm
+    there. ``precise`` keeps the digits that counts above `_MANY` need, at twice the time.
+    """
+    half = int(np.ceil(6.6 / step))
     t = np.arange(-half, half + 1) * (step / _B_INNER)
     z = _B_INNER * np.sinh(t)
-    powers = np.stack([np.ones_like(z), z, z * z])
-    mode = a + delta
     precision = 1 / s**2
-    # y alpha - (alpha - a)^2 / 2 sigma^2 less its value at the mode, a polynomial in z
-    slope = width * (y - delta * precision)
-    log_f, p = _log_likelihood(np.stack([mode, width], axis=1) @ powers[:2], 0.0, n[:, None])
-    log_mode = log_f[:, [t.size // 2]].copy()
-    log_f -= log_mode
-    log_f += np.stack([slope, -0.5 * width**2 * precision], axis=1) @ powers[1:]
+    # As in `_log_ratio`, at z times the width; nodes up to `half` are on the left of the mode.
+    far = np.exp(np.multiply.outer(-width, np.abs(z)))
+    left, right = np.s_[:, : half + 1], np.s_[:, half + 1 :]
+    d = np.empty_like(far)
+    np.multiply(far[left], p[:, None], out=d[left])
+    np.multiply(far[right], q[:, None], out=d[right])
+    d[left] += q[:, None]
+    d[right] += p[:, None]
+    np.maximum(d, _TINY, out=d)
+    log_f = np.log(d)
+    if precise:
+        e = np.expm1(np.multiply.outer(-width, np.abs(z)))
+        change = np.concatenate([e[left] * p[:, None], e[right] * q[:, None]], axis=1)
+        np.log1p(change, where=change > -0.5, out=log_f)
+    else:
+        e = np.subtract(far, 1, out=far)
+    log_f *= -n[:, None]
+    pull = delta * precision
+    slopes = np.stack([width * (y - pull), width * (y - n - pull), -0.5 * width**2 * precision], axis=1)
+    log_f += slopes @ np.stack([np.minimum(z, 0), np.maximum(z, 0), z * z])
     f = np.exp(log_f, out=log_f)
-    weights = (step * np.cosh(t) * powers).T
-    total, first, second = (f @ weights).T
+    weight = step * np.cosh(t)
+    total, first, second = (f @ (weight * np.stack([np.ones_like(z), z, z * z])).T).T
     first /= total
-    f *= p
-    mean_p = f @ weights[:, 0] / total
-    f *= p
-    mean_p_squared = f @ weights[:, 0] / total
-    log_top = log_mode[:, 0] + y * mode - 0.5 * delta**2 * precision
+    e /= d  # p less p at the mode is p q times this, with the sign of z reversed
+    f *= e
+    mean_change = f @ (weight * -np.sign(z)) / total
+    f *= e
+    variance_change = f @ weight / total - mean_change**2
     log_integral = np.log(total * width / s) + log_top - 0.5 * _LOG_TWO_PI
     variance = width**2 * (second / total - first**2)
-    return np.stack([log_integral, delta + width * first, variance, mean_p, mean_p_squared])
+    shift = p * q * mean_change
+    variance_p = (p * q) ** 2 * variance_change
+    return np.stack([log_integral, delta + width * first, variance, p + shift, q - shift, variance_p])
 
 
-def _inner_sums(deviation, weights, a, s, y, n, i):
-    a, s, y, n = (v[i, None] for v in (a, s, y, n))
-    log_f, p = _log_likelihood(a + deviation, y, n)
+def _inner_wide(x, weights, middle, s, y, n, p, q):
+    """Inner integral with nodes at distances ``x`` from the likelihood's reference."""
+    deviation = middle + x
+    log_f, far, _, d = _log_ratio(x, y, n, p, q)
     log_f -= 0.5 * (deviation / s) ** 2
     top = log_f.max(axis=1, keepdims=True)
     f = np.exp(log_f - top)
@@ -179,15 +218,28 @@ def _inner_sums(deviation, weights, a, s, y, n, i):
     f /= total[:, None]
     shift = np.einsum("ik,ik->i", f, deviation)
     variance = np.einsum("ik,ik->i", f, (deviation - shift[:, None]) ** 2)
-    f *= p
-    mean_p = f.sum(axis=1)
-    mean_p_squared = np.einsum("ik,ik->i", f, p)
+    probability, complement = p * np.where(x > 0, 1.0, far) / d, q * np.where(x > 0, far, 1.0) / d
+    mean_p = np.einsum("ik,ik->i", f, probability)
+    mean_q = np.einsum("ik,ik->i", f, complement)
+    # the smaller of the two has the digits
+    other = mean_q < mean_p
+    probability[other] = complement[other]
+    probability -= np.minimum(mean_p, mean_q)[:, None]
+    variance_p = np.einsum("ik,ik->i", f, probability**2)
     log_integral = np.log(total) + top[:, 0] - np.log(s[:, 0]) - 0.5 * _LOG_TWO_PI
-    return np.stack([log_integral, shift, variance, mean_p, mean_p_squared])
+    return np.stack([log_integral, shift, variance, mean_p, mean_q, variance_p])
 
 
 # ---------------------------------------------------------------------------------------------
 # Outer integral: the mean and the spread
+
+
+def _stirling_rest(k):
+    """Log factorial of ``k`` less Stirling's formula."""
+    direct = gammaln(k + 1) - (k + 0.5) * np.log(k) + k - 0.5 * _LOG_TWO_PI
+    inverse = 1 / k**2
+    series = (1 / 12 - (1 / 360 - (1 / 1260 - inverse / 1680) * inverse) * inverse) / k
+    return np.where(k < 25, direct, series)
 
 
 @dataclass
@@ -202,10 +254,22 @@ class Model:
     prior_sd: float
     sigma_prior: object
 
-    @property
+    @cached_property
     def log_constant(self) -> float:
-        n, y = self.trials, self.successes
-        return float(self.count @ (-np.log1p(n) - betaln(n - y + 1, y + 1)))
+        """Log probability of the counts where every district is at its reference."""
+        y, n = self.successes, self.trials
+
+        def part(k):  # k log of reference over observed proportion, but for log1p(1 / n)
+            return np.where(k > 0, k * np.log1p(0.5 / np.maximum(k, 1)), 0)
+
+        at_reference = part(y) + part(n - y) - n * np.log1p(1 / np.maximum(n, 1))
+        # at the observed proportion (Loader 2000, "Fast and accurate computation of binomial
+        # probabilities"): differences of the logarithms would lose the digits of large counts
+        mixed = (y > 0) & (y < n)
+        y, n = y[mixed], n[mixed]
+        at_reference[mixed] += _stirling_rest(n) - _stirling_rest(y) - _stirling_rest(n - y)
+        at_reference[mixed] += 0.5 * (np.log(n / y / (n - y)) - _LOG_TWO_PI)
+        return float(self.count @ at_reference)
 
     def log_weight(self, a, inner: _Inner):
         """Log of prior(alpha_bar) times the product of the inner integrals, shape of ``a``."""
@@ -234,21 +298,26 @@ class Model:
 def _ridge(model: Model, sigma: np.ndarray):
     """Mode and curvature scale of alpha_bar given each sigma, and the log weight at the mode."""
     y, n = model.successes, model.trials
-    p = (y + 0.5) / (n + 1)
+    p, q, centre = _reference(y, n)
     with np.errstate(divide="ignore"):
-        spread = np.where(n > 0, 1 / (n * p * (1 - p)), np.inf)
-    precision = model.count / (spread + sigma[:, None] ** 2)
+        spread = np.where(n > 0, 1 / (n * p * q), np.inf)
+    variance = sigma[:, None] ** 2
+    precision = model.count / (spread + variance)
     prior_precision = 1 / model.prior_sd**2
-    mode = (precision @ logit(p) + prior_precision * model.prior_mean) / (
+    mode = (precision @ centre + prior_precision * model.prior_mean) / (
         precision.sum(1) + prior_precision
     )
     scale = 1 / np.sqrt(precision.sum(1) + prior_precision)
+    tight = variance < spread
     for _ in range(3):
         inner = _inner(mode[:, None], sigma[:, None], y, n, step=0.9)
-        # d log I / d alpha_bar = E[y - n p], and its derivative, stay exact as sigma -> 0
-        slope = (y - n * inner.p) @ model.count - (mode - model.prior_mean) * prior_precision
-        variance_p = np.maximum(inner.p_squared - inner.p**2, 0)
-        bend = (n**2 * variance_p - n * (inner.p - inner.p_squared)) @ model.count
+        # d log I / d alpha_bar and its derivative in two ways, each exact where the other is not:
+        # E[y - n p] as sigma -> 0, and E[alpha - alpha_bar] / sigma^2 as the counts grow
+        score = np.where(inner.p < 0.5, y - n * inner.p, n * inner.q - (n - y))
+        slope = np.where(tight, score, inner.shift / variance) @ model.count
+        slope = slope - (mode - model.prior_mean) * prior_precision
+        bend = n**2 * inner.variance_p - n * (inner.p * inner.q - inner.variance_p)
+        bend = np.where(tight, bend, (inner.variance / variance - 1) / variance) @ model.count
         curvature = np.maximum(prior_precision - bend, prior_precision)
         scale = 1 / np.sqrt(curvature)
         log_weight = model.log_weight(mode, inner)
@@ -341,8 +410,9 @@ def _make_plan(model: Model, moments: int) -> _Plan:
     growth = moments if np.isinf(upper) else 0
     light = False
     if np.isinf(upper):
-        far = prior.isf(1e-6)
-        light = prior.logpdf(2 * far) - prior.logpdf(far) < -5
+        with np.errstate(all="ignore"):  # infinite where the tail is heavier than numbers are large
+            far, end = prior.isf(1e-6), prior.isf(1e-4)
+            light = prior.logpdf(2 * far) - prior.logpdf(far) < -5
 
     def scan(v):
         mode, scale, log_weight = _ridge(model, model.sigma(v))
@@ -353,7 +423,7 @@ def _make_plan(model: Model, moments: int) -> _Plan:
     if np.isfinite(upper):
         start = min(start, 0.01 * (upper - lower))
     first = model.v(lower + start)
-    last = max(model.v(prior.isf(1e-4)), first + 4) if np.isinf(upper) else max(6.0, first + 4)
+    last = max(min(model.v(end), 80.0) if np.isinf(upper) else 6.0, first + 4)
     points = scan(np.linspace(first, last, int(np.ceil((last - first) / 0.6)) + 1))
 
     def log_density(points):
@@ -405,7 +475,8 @@ def _make_plan(model: Model, moments: int) -> _Plan:
     # Steps of the likelihood in alpha_bar are about as wide as sigma, and steps of the inverse
     # logit about as wide as 1; nodes spaced by a wide prior would miss them.
     log_cap = np.log(1.5) + 0.5 * np.log1p(np.minimum(model.sigma(points[0]), 1) ** 2)
-    excess = np.exp(max(0.0, (points[2] - log_cap).max()))
+    seen = log_density(points) + growth * (points[0] - points[0][0])
+    excess = np.exp(max(0.0, (points[2] - log_cap)[seen > np.nanmax(seen) - 36].max()))
     reach = _B_MEAN * np.arcsinh(np.sinh(_REACH / _B_MEAN) * excess)
 
     fine = np.linspace(low, high, 4001)
@@ -450,27 +521,51 @@ def _make_grid(model: Model, plan: _Plan, steps, reach) -> _Grid:
     return _Grid(v, slices, np.exp(log_joint - total), float(total), log_jacobian)
 
 
-def _moments(grid: _Grid, weight):
-    """Means and variances: alpha_bar, p_bar, sigma, then alpha and p of each unique district."""
+@dataclass
+class _Moments:
+    """Means and variances: alpha_bar, p_bar, sigma, then alpha and p of each unique district.
+
+    Of a probability near 1 the mean is kept as that of its complement, which has the digits.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    complement: np.ndarray  # where `mean` is that of 1 - p
+
+    @property
+    def sd(self) -> np.ndarray:
+        return np.sqrt(self.variance)
+
+    def distance(self, other: _Moments) -> np.ndarray:
+        """Change of means and sds to other moments, in sds."""
+        mean = np.where(self.complement == other.complement, other.mean, 1 - other.mean)
+        return np.maximum(np.abs(self.mean - mean), np.abs(self.sd - other.sd)) / self.sd
+
+
+def _moments(grid: _Grid, weight) -> _Moments:
     slices, inner = grid.slices, grid.slices.inner
-    weight = weight / weight.sum()
-    values = [slices.alpha_bar, expit(slices.alpha_bar), slices.sigma[:, None] + 0 * weight]
-    mean, variance = [], []
-    for value in values:
-        mean.append((weight * value).sum())
-        variance.append((weight * (value - mean[-1]) ** 2).sum())
-    flat = weight.ravel()
+    flat = weight.ravel() / weight.sum()
     units = inner.shift.shape[-1]
-    alpha = (slices.alpha_bar[:, :, None] + inner.shift).reshape(-1, units)
-    mean_alpha = flat @ alpha
-    variance_alpha = flat @ (inner.variance.reshape(-1, units) + (alpha - mean_alpha) ** 2)
-    p = inner.p.reshape(-1, units)
-    mean_p = flat @ p
-    variance_p = flat @ (inner.p_squared.reshape(-1, units) - p**2 + (p - mean_p) ** 2)
-    return (
-        np.concatenate([mean, mean_alpha, mean_p]),
-        np.concatenate([variance, variance_alpha, variance_p]),
-    )
+    size = 3 + 2 * units
+    result = _Moments(np.empty(size), np.empty(size), np.zeros(size, bool))
+
+    def put(where, value, inside=0.0):
+        mean = flat @ value
+        result.mean[where], result.variance[where] = mean, flat @ (inside + (value - mean) ** 2)
+
+    a = slices.alpha_bar.ravel()
+    put(0, a)
+    p_bar, q_bar = expit(a), expit(-a)
+    result.complement[1] = flat @ q_bar < 0.5
+    put(1, q_bar if result.complement[1] else p_bar)
+    put(2, np.repeat(slices.sigma, slices.t.size))
+    alpha = a[:, None] + inner.shift.reshape(-1, units)
+    put(slice(3, 3 + units), alpha, inner.variance.reshape(-1, units))
+    p, q = inner.p.reshape(-1, units), inner.q.reshape(-1, units)
+    other = flat @ q < 0.5
+    result.complement[3 + units :] = other
+    put(slice(3 + units, size), np.where(other, q, p), inner.variance_p.reshape(-1, units))
+    return result
 
 
 def _inner_error(model: Model, grid: _Grid, step: float, sd_p) -> float:
@@ -482,17 +577,25 @@ def _inner_error(model: Model, grid: _Grid, step: float, sd_p) -> float:
     rows, columns = np.unravel_index(pick, grid.weight.shape)
     a, sigma = s.alpha_bar[rows, columns, None], s.sigma[rows, None]
     fine = _inner(a, sigma, model.successes, model.trials, step / 1.5)
+    small, fine_small = (np.minimum(v.p, v.q) for v in (_at(inner, rows, columns), fine))
     changes = np.stack(
         [
             (inner.log_integral[rows, columns] - fine.log_integral) * model.count,
             (inner.shift[rows, columns] - fine.shift) / np.sqrt(fine.variance),
             inner.variance[rows, columns] / fine.variance - 1,
-            (inner.p[rows, columns] - fine.p) / sd_p,
-            (inner.p_squared[rows, columns] - fine.p_squared) / (2 * sd_p**2),
+            (small - fine_small) / sd_p,
+            (inner.variance_p[rows, columns] - fine.variance_p) / (2 * sd_p**2),
         ]
     )
+    changes = np.abs(changes)
+    # both computations share the rounding of alpha_bar, which the log likelihood's slope multiplies
+    changes[0] += np.finfo(float).eps * np.abs(fine.shift) / sigma**2 * np.maximum(np.abs(a), 1)
     weight = grid.weight[rows, columns] * order.size / pick.size
-    return float((weight @ np.abs(changes)).max())
+    return float((weight @ changes).max())
+
+
+def _at(inner: _Inner, rows, columns) -> _Inner:
+    return _Inner(*(getattr(inner, f.name)[rows, columns] for f in fields(inner)))
 
 
 def _weighted_median(value, weight):
@@ -591,14 +694,13 @@ class VaryingIntercepts(_Engine):
                 self.plan.low -= 0.7 * (ends[0] > _NOTHING)
                 self.plan.high += 0.7 * (ends[1] > _NOTHING)
                 continue
-            mean, variance = _moments(grid, grid.weight)
-            sd = np.sqrt(variance)
+            found = _moments(grid, grid.weight)
+            sd = found.sd
             missed = []
             for every in (np.s_[::2, :], np.s_[:, ::2]):
                 weight = np.zeros_like(grid.weight)
                 weight[every] = grid.weight[every]
-                m, v = _moments(grid, weight)
-                change = np.maximum(np.abs(m - mean), np.abs(np.sqrt(v) - sd)) / sd
+                change = found.distance(_moments(grid, weight))
                 if self.plan.reach > _REACH:
                     # alpha_bar is so wide that p_bar is a step between distant nodes, where
                     # halving their distance gains less than the square
@@ -608,8 +710,8 @@ class VaryingIntercepts(_Engine):
             errors = [*np.square(missed), _inner_error(self.model, grid, step_inner, sd_p)]
             self.error = 4 * float(sum(errors))  # to be on the safe side
             if before is not None:  # a second opinion, from the change that refining made
-                change = np.maximum(np.abs(before[0] - mean), np.abs(before[1] - sd)) / sd
-                change = max(change[finite].max(), abs(before[2] - grid.log_marginal_likelihood))
+                change = found.distance(before[0])
+                change = max(change[finite].max(), abs(before[1] - grid.log_marginal_likelihood))
                 power = 1 / ratio.max(where=ratio < 1, initial=0.4)
                 self.error = max(self.error, float(change) ** power)
             if self.error < TOLERANCE:
@@ -619,7 +721,7 @@ class VaryingIntercepts(_Engine):
                 wanted = np.log(np.minimum(errors, 0.5)) / np.log(TOLERANCE / 32)
             ratio = np.where(np.array(errors) > TOLERANCE / 16, np.clip(wanted, 0.4, 0.85), 1.0)
             step_v, step_a, step_inner = (ratio * self.steps).tolist()
-            before = mean, sd, grid.log_marginal_likelihood
+            before = found, grid.log_marginal_likelihood
         else:
             raise ExactPosteriorError(
                 f"The quadrature did not converge (error estimate {self.error:.0e} posterior sd "
@@ -627,7 +729,7 @@ class VaryingIntercepts(_Engine):
             )
         self.grid = grid
         self.log_marginal_likelihood = grid.log_marginal_likelihood
-        mean, sd = mean.copy(), np.sqrt(variance)
+        mean, sd = np.where(found.complement, 1 - found.mean, found.mean), found.sd
         if not self.has_sd:
             sd[tail] = np.inf
         if not self.has_mean:
@@ -704,6 +806,7 @@ class VaryingIntercepts(_Engine):
     def _given_sigma(self, slices: _Slices, unit: int):
         """Function of (rows, x): density of (y, alpha_j = x) given each row's sigma."""
         y, n = self.model.successes[unit], self.model.trials[unit]
+        p, q, centre = _reference(y, n)
         others = slices.log_weight - slices.inner.log_integral[:, :, unit]
         splines = _Splines(slices, others)
         log_mass = others + slices.log_measure
@@ -714,7 +817,7 @@ class VaryingIntercepts(_Engine):
         def density(rows, x, log_row):
             """Sum over rows of exp(log_row) times the density at ``x`` (or each row's own x)."""
             out = np.zeros(x.shape)
-            log_likelihood = _log_likelihood(x, y, n)[0]
+            log_likelihood = _log_ratio(x - centre, y, n, p, q)[0]
             few = rows[narrow[rows]]
             if few.size:
                 at = x[:, None, None] - slices.sigma[few][:, None] * _HERMITE_Z
@@ -788,7 +891,19 @@ class VaryingIntercepts(_Engine):
             if name == "alpha":
                 value = value + grid.slices.inner.shift[:, :, unit]
                 spread = np.sqrt(grid.slices.inner.variance[:, :, unit])
-            marginal = Marginal.from_density(self.pdf(name, unit), *self._bounds(value, spread))
+            centre, width, low, high = self._bounds(value, spread)
+            maps = [(centre, width)]
+            # At the smallest sigmas all effects come together, where the largest counts say. The
+            # density has a spike there, which is resolved by nodes that crowd in it.
+            neck = np.flatnonzero(grid.weight.sum(1) > _NECK)[0]
+            middle = grid.slices.t.size // 2
+            thin = np.hypot(grid.slices.scale[neck], spread[neck, middle])
+            if thin < 0.1 * width:
+                maps.insert(0, (value[neck, middle], thin))
+            for centre, width in maps:
+                marginal = Marginal.from_density(self.pdf(name, unit), centre, width, low, high)
+                if marginal.error < TOLERANCE / 4:
+                    break
         if not marginal.error < TOLERANCE / 4:
             raise ExactPosteriorError(
                 f"The distribution function of {name} did not converge "
@@ -808,7 +923,7 @@ class FixedEffects(_Engine):
         fine, finer = (_inner(model.prior_mean, model.prior_sd, y, n, step) for step in (0.25, 0.2))
         self.inner = finer
         sd = np.sqrt(finer.variance)
-        sd_p = np.sqrt(finer.p_squared - finer.p**2)
+        sd_p = np.sqrt(finer.variance_p)
         self.moments = (
             np.concatenate([model.prior_mean + finer.shift, finer.p]),
             np.concatenate([sd, sd_p]),
@@ -817,8 +932,8 @@ class FixedEffects(_Engine):
             (fine.log_integral - finer.log_integral) * model.count,
             (fine.shift - finer.shift) / sd,
             np.sqrt(fine.variance) / sd - 1,
-            (fine.p - finer.p) / sd_p,
-            np.sqrt(fine.p_squared - fine.p**2) / sd_p - 1,
+            (np.minimum(fine.p, fine.q) - np.minimum(finer.p, finer.q)) / sd_p,
+            np.sqrt(fine.variance_p) / sd_p - 1,
         ]
         self.error = float(np.abs(changes).max())
         if not self.error < TOLERANCE:
@@ -830,10 +945,12 @@ class FixedEffects(_Engine):
 
     def pdf(self, name, unit):
         model = self.model
+        y, n = model.successes[unit], model.trials[unit]
+        p, q, centre = _reference(y, n)
 
         def density(x):
             x = np.asarray(x, dtype=float)
-            log_f = _log_likelihood(x, model.successes[unit], model.trials[unit])[0]
+            log_f = _log_ratio(x - centre, y, n, p, q)[0]
             log_f = log_f - 0.5 * ((x - model.prior_mean) / model.prior_sd) ** 2
             log_f -= np.log(model.prior_sd) + 0.5 * _LOG_TWO_PI + self.inner.log_integral[unit]
             return np.exp(log_f)
