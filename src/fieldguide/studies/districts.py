@@ -7,27 +7,27 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-import nutpie
+import numpy as np
 import pandas as pd
 import pymc as pm
 import scipy.stats
+import xarray as xr
 
+from fieldguide.data import load_three_districts
+from fieldguide.fits import compiled_model, sample, sample_seeds
 from fieldguide.grid import cross
 from fieldguide.models import PARAMETERIZATIONS, marginal_model, recover_alpha, varying_intercept_model
-from fieldguide.reference import exact_posterior
+from fieldguide.priors import SIGMA_PRIOR, prior_name
+from fieldguide.reference import DistrictsPosterior, exact_posterior
 from fieldguide.scores import score
 from fieldguide.studies import Study
 
-SUCCESSES, TRIALS = (30, 7, 2), (117, 20, 2)
-"""The book's three districts: women who use contraception, and women asked."""
-
+_SCALES = (0.5, 0.25, 0.1)
 PRIORS = {
-    "Exponential(1)": scipy.stats.expon(),
-    "HalfNormal(0.5)": scipy.stats.halfnorm(scale=0.5),
-    "HalfNormal(0.25)": scipy.stats.halfnorm(scale=0.25),
-    "HalfNormal(0.1)": scipy.stats.halfnorm(scale=0.1),
+    prior_name(prior): prior
+    for prior in (SIGMA_PRIOR, *(scipy.stats.halfnorm(scale=scale) for scale in _SCALES))
 }
-"""Priors on sigma, the published one first, ever tighter."""
+"""Priors on sigma by their names, the published one first, ever tighter."""
 
 TARGETS = (0.8, 0.9, 0.95, 0.99)
 MODEL_COLUMNS = ["parameterization", "prior"]
@@ -37,23 +37,24 @@ _compiling = threading.Lock()
 
 
 @cache
-def _exact(prior: str):
-    return exact_posterior(SUCCESSES, TRIALS, sigma_prior=PRIORS[prior])
+def _counts() -> tuple[np.ndarray, np.ndarray]:
+    """Women who use contraception in districts 1, 2 and 3, and women asked."""
+    counts = load_three_districts()
+    return counts["users"].to_numpy(), counts["women"].to_numpy()
+
+
+@cache
+def _exact(prior: str) -> DistrictsPosterior:
+    return exact_posterior(*_counts(), sigma_prior=PRIORS[prior])
 
 
 @cache
 def _model(parameterization: str, prior: str) -> pm.Model:
     if parameterization == "marginal":
-        return marginal_model(SUCCESSES, TRIALS, sigma_prior=PRIORS[prior])
+        return marginal_model(*_counts(), sigma_prior=PRIORS[prior])
     return varying_intercept_model(
-        SUCCESSES, TRIALS, parameterization=parameterization, sigma_prior=PRIORS[prior]
+        *_counts(), parameterization=parameterization, sigma_prior=PRIORS[prior]
     )
-
-
-@cache
-def _compiled(parameterization: str, prior: str):
-    names = ["alpha_bar", "sigma"] + ["alpha"] * (parameterization != "marginal")
-    return nutpie.compile_pymc_model(_model(parameterization, prior), var_names=names)
 
 
 def fit_three_districts(cell: Mapping) -> dict:
@@ -74,41 +75,48 @@ def fit_three_districts(cell: Mapping) -> dict:
         The figures of `fieldguide.scores.Score`, flat. ``seconds`` is the wall time of sampling
         four chains one after another, without compiling under nutpie and with it under PyMC.
     """
-    model_name = cell["parameterization"], cell["prior"]
-    tune, draws = int(cell.get("tune", 1000)), int(cell.get("draws", 1000))
+    draws = _sample(cell)
+    row = score(draws, _exact(cell["prior"])).to_series().to_dict()
+    return {name: value for name, value in row.items() if name != "label" and name not in cell}
+
+
+def _sample(cell: Mapping) -> xr.DataTree:
+    model = _model(cell["parameterization"], cell["prior"])
     dense = cell.get("metric", "diagonal") == "dense"
-    settings = {"draws": draws, "tune": tune, "chains": 4, "cores": 1}
-    settings["target_accept"] = float(cell["target_accept"])
+    settings = {
+        "draws": int(cell.get("draws", 1000)),
+        "tune": int(cell.get("tune", 1000)),
+        "target_accept": float(cell["target_accept"]),
+        "cores": 1,
+    }
     seed = int(cell["seed"])
     if cell.get("sampler", "nutpie") == "pymc":
         start = time.perf_counter()
-        with _model(*model_name):
-            data = pm.sample(
-                **settings,
-                init="jitter+adapt_full" if dense else "jitter+adapt_diag",
-                nuts_sampler="pymc",
-                random_seed=seed,
-                progressbar=False,
-                quiet=True,
-                compute_convergence_checks=False,
-            )
+        draws = sample(
+            **settings,
+            model=model,
+            init="jitter+adapt_full" if dense else "jitter+adapt_diag",
+            nuts_sampler="pymc",
+            random_seed=seed,
+            progressbar=False,
+            quiet=True,
+            compute_convergence_checks=False,
+        )
     else:
         with _compiling:  # a worker may be a thread
-            compiled = _compiled(*model_name)
+            compiled_model(model)
         start = time.perf_counter()
-        data = nutpie.sample(
-            compiled,
+        (draws,) = sample_seeds(
+            model,
+            [seed],
             **settings,
-            seed=seed,
             adaptation="low_rank" if dense else "diag",
             save_warmup=bool(cell.get("save_warmup", False)),
-            progress_bar=False,
         )
     if cell["parameterization"] == "marginal":
-        data = recover_alpha(data, SUCCESSES, TRIALS, seed=seed)
-    seconds = time.perf_counter() - start
-    row = score(data, _exact(cell["prior"]), label="", seconds=seconds).to_series().to_dict()
-    return {name: value for name, value in row.items() if name != "label" and name not in cell}
+        draws = recover_alpha(draws, *_counts(), seed=seed)
+    draws["posterior"].attrs["sampling_time"] = time.perf_counter() - start
+    return draws
 
 
 def factorial_design(
@@ -172,7 +180,7 @@ def remedies_design(seeds: Iterable[int] = range(10)) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-_DATA = {"successes": SUCCESSES, "trials": TRIALS}
+_DATA = {"table": "bangladesh.csv", "districts": [1, 2, 3]}
 
 STUDIES = (
     Study(
