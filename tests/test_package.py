@@ -115,7 +115,7 @@ def test_readme_runs_in_an_empty_environment(empty, tmp_path):
     code, printed = CORE
     assert len(code.strip().splitlines()) <= 8
     (tmp_path / "readme.py").write_text(code, encoding="utf-8")
-    result = run(empty, "readme.py", cwd=tmp_path)
+    result = run(empty, "-E", "readme.py", cwd=tmp_path)
     assert result.stdout.split() == printed.split()
     assert result.stderr == ""
 
@@ -143,7 +143,7 @@ def test_tables_load_from_the_wheel(empty, tmp_path):
         from fieldguide import claims, data, grid, priors, problem, published, reference, scores
         print(len(published.published_summary("mme0")) > 0, fg.__version__)
     """
-    result = run(empty, "-c", "\n".join(map(str.strip, code.splitlines())), cwd=tmp_path)
+    result = run(empty, "-E", "-c", "\n".join(map(str.strip, code.splitlines())), cwd=tmp_path)
     assert result.stdout.split() == "1934 7185 6 _data 1280 True 0.1.0".split()
 
 
@@ -156,7 +156,7 @@ def test_a_missing_extra_is_named(empty, tmp_path):
         "from fieldguide import sample",
     ):
         code = f"import fieldguide\ntry: {line}\nexcept ImportError as error: print(error)"
-        result = run(empty, "-c", code, cwd=tmp_path)
+        result = run(empty, "-E", "-c", code, cwd=tmp_path)
         assert 'needs pymc, which is not installed: pip install "fieldguide[models]"' in result.stdout
 
 
@@ -168,7 +168,7 @@ def test_import_is_lazy(empty, tmp_path):
         seconds = time.perf_counter() - start
         print(f"{seconds:.3f}", *{name.partition(".")[0] for name in sys.modules})
     """
-    result = run(empty, "-c", "\n".join(map(str.strip, code.splitlines())), cwd=tmp_path)
+    result = run(empty, "-E", "-c", "\n".join(map(str.strip, code.splitlines())), cwd=tmp_path)
     seconds, *imported = result.stdout.split()
     print(f"import fieldguide takes {seconds} s")
     assert not {"arviz", "numpy", "pandas", "pandera", "pymc", "scipy", "tqdm", "xarray"} & set(imported)

@@ -201,6 +201,17 @@ def say_running_time(app: Sphinx, doctree: nodes.document) -> None:
     title.parent.insert(1, nodes.paragraph(text=text, classes=["running-time"]))
 
 
+def words_in_docstrings(app: Sphinx, env, node, text: nodes.Node) -> nodes.Node | None:
+    """Leave words where a docstring's type or its single backticks name nothing that has an entry.
+
+    Types are words for people ("array_like, shape (district,)") and single backticks name parameters
+    as well. A role that is written out, such as :mod:`fieldguide.page`, must lead somewhere.
+    """
+    if node.get("refdomain") == "py" and (node["reftype"] == "obj" or node.get("refspecific")):
+        return text
+    return None
+
+
 def drop_thebe(app: Sphinx, pagename, templatename, context, doctree) -> None:
     """Remove the scripts of thebe, which Jupyter Book adds and which load from another host."""
     context["script_files"] = [
@@ -218,5 +229,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", run_notebooks)
     app.connect("doctree-read", check_alternative_text)
     app.connect("doctree-read", say_running_time)
+    app.connect("missing-reference", words_in_docstrings)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
