@@ -16,7 +16,7 @@ import statsmodels.formula.api as smf
 from fieldguide.data import load_schools
 from fieldguide.models.schools import FORMULA, LKJ_ETA, PRIORS, with_catholic
 from fieldguide.reference import schools_posterior
-from fieldguide.reml import fit_reml, profile, wishart
+from fieldguide.reml import cross_products, fit_reml, profile, wishart
 
 
 def timings() -> pd.DataFrame:
