@@ -140,11 +140,19 @@ def test_tables_load_from_the_wheel(empty, tmp_path):
         from fieldguide.data import DATA_FOLDER
         print(len(fg.load_bangladesh()), len(fg.load_schools()), fg.load_three_districts().size)
         print(DATA_FOLDER.name, len(pd.read_parquet(DATA_FOLDER / "factorial.parquet")))
-        from fieldguide import claims, data, grid, priors, problem, published, reference, scores
+        from fieldguide import published
         print(len(published.published_summary("mme0")) > 0, fg.__version__)
     """
     result = run(empty, "-E", "-c", "\n".join(map(str.strip, code.splitlines())), cwd=tmp_path)
     assert result.stdout.split() == "1934 7185 6 _data 1280 True 0.1.0".split()
+
+
+@pytest.mark.parametrize(
+    "module",
+    "claims data data.stored fits grid priors problem published reference reml scores studies".split(),
+)
+def test_core_modules_need_no_extra(empty, tmp_path, module):
+    run(empty, "-E", "-c", f"import fieldguide.{module}", cwd=tmp_path)
 
 
 def test_a_missing_extra_is_named(empty, tmp_path):

@@ -71,7 +71,7 @@ def stored(name: str, folder: str | Path | None = None) -> Stored:
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise DataError(
-            f"{path}: its SHA-256 is {found[:12]}…, but {sidecar.name} says {str(expected)[:12]}…, so the "
+            f"{path}: its SHA-256 is {found[:12]}…, but {sidecar.name} says {str(expected)[:12]}…: the "
             f"table was changed after it was made, or is incomplete; {remedy}."
         )
     try:
