@@ -48,6 +48,24 @@ def test_cells_are_short_and_plain(path):
 
 
 @chapters
+def test_no_imported_name_is_given_to_something_else(path):
+    """A chapter that calls a table ``stats`` loses SciPy's for the rest of the page."""
+    imported, assigned = set(), {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imported |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                assigned[node.id] = cell.source
+            elif isinstance(node, ast.FunctionDef):
+                assigned[node.name] = cell.source
+    assert imported
+    assert not imported & set(assigned), imported & set(assigned)
+
+
+@chapters
 def test_chapter_has_its_parts(path):
     cells = nbformat.read(path, as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")

@@ -210,6 +210,14 @@ def test_a_school_without_rows_is_refused(schools):
         cross_products(RAW, schools.assign(school=labels))
 
 
+def test_a_column_that_the_formula_does_not_use_may_be_empty(schools):
+    """Even one whose name is part of another's, such as s in ses and school."""
+    formula = "math ~ ses + (ses | school)"
+    expected = fit_reml(cross_products(formula, schools))
+    table = schools.assign(s=np.nan, math_="")
+    assert fit_reml(cross_products(formula, table)).reml == expected.reml
+
+
 def test_a_missing_cell_is_refused_with_its_place(schools):
     damaged = schools.copy()
     damaged.loc[41, "ses"] = np.nan

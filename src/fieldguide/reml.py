@@ -158,12 +158,12 @@ def cross_products(formula: str, data: pd.DataFrame) -> CrossProducts:
         from the residual, or a predictor is constant or a combination of others.
     """
     try:
-        from formulae import design_matrices
+        from formulae import design_matrices, model_description
     except ImportError as error:
         raise ImportError(
             "Reading a formula needs formulae; install it with: pip install fieldguide[models]"
         ) from error
-    _check_cells(formula, data)
+    _check_cells(model_description(formula).var_names, data)
     try:
         design = design_matrices(formula, data, na_action="error")
     except KeyError as error:
@@ -196,8 +196,8 @@ def cross_products(formula: str, data: pd.DataFrame) -> CrossProducts:
     )
 
 
-def _check_cells(formula: str, data: pd.DataFrame) -> None:
-    used = [column for column in data.columns if str(column) in formula]
+def _check_cells(names: set[str], data: pd.DataFrame) -> None:
+    used = [column for column in data.columns if column in names]
     missing = data[used].isna()
     if missing.to_numpy().any():
         column = missing.any().idxmax()
