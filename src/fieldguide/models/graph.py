@@ -52,6 +52,7 @@ def as_pymc_prior(name: str, frozen, *, scale=None) -> pt.TensorVariable:
 
     Examples
     --------
+    >>> import scipy.stats
     >>> with pm.Model():
     ...     sigma = as_pymc_prior("sigma", scipy.stats.halfnorm(scale=0.25))
     """
