@@ -1,15 +1,8 @@
-"""Make the stored tables of chapter 10, and measure how fast simulated trials are fitted.
+"""Measure how fast fits are made: simulated trials, many of them, and the districts' grid.
 
-    python benchmarks/calibration.py divergences   # data/trial_divergences.parquet
-    python benchmarks/calibration.py reference     # data/trial_reference.parquet
-    python benchmarks/calibration.py coverage      # data/trial_coverage.parquet
-    python benchmarks/calibration.py sbc           # data/trial_sbc.parquet
-    python benchmarks/calibration.py precision     # data/trial_precision.parquet
-    python benchmarks/calibration.py speed         # 200 fits, against pm.sample, brms and simuk
-    python benchmarks/calibration.py scale         # 10,000 short fits, killed midway and resumed
-
-An interrupted run goes on where it stopped. Each table gets a JSON file beside it that says how
-it was made.
+python benchmarks/calibration.py speed    # 200 fits, against pm.sample, brms and simuk
+python benchmarks/calibration.py scale    # 10,000 short fits, killed midway and resumed
+python benchmarks/calibration.py reduced  # the 48 fits that chapter 8 makes, processor time
 """
 
 import os
@@ -21,6 +14,7 @@ import argparse
 import contextlib
 import logging
 import multiprocessing
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -29,47 +23,14 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
-import pyarrow.parquet as pq
 import pymc as pm
 import simuk
 
-from fieldguide import calibration, experiments
-from fieldguide.data import VALID_SITES, as_rows, simulate_trial
+from fieldguide.data import VALID_SITES, as_rows, simulate_trial, stored
+from fieldguide.grid import agreement, cross, run_grid
 from fieldguide.models.trial import trial_model
-
-DATA = Path(__file__).resolve().parents[1] / "data"
-STUDIES = {
-    "divergences": (calibration.divergence_design, calibration.fit_trial),
-    "reference": (
-        lambda: calibration.reference_design(calibration.divergence_design()),
-        calibration.fit_reference,
-    ),
-    "coverage": (calibration.coverage_design, calibration.fit_trial),
-    "sbc": (calibration.sbc_design, calibration.fit_sbc),
-    "precision": (calibration.precision_design, calibration.fit_trial),
-}
-
-
-def study(name: str) -> None:
-    make_design, fit = STUDIES[name]
-    design = make_design()
-    group = [column for column in ("scenario", "parameterization") if column in design]
-    # Built beside the stored table, which stays as it is until the new one is whole.
-    work, final = DATA / f"trial_{name}.work.parquet", DATA / f"trial_{name}.parquet"
-    start = time.perf_counter()
-    table = experiments.run_grid(design, fit, work, group=group)
-    seconds = time.perf_counter() - start
-    work.replace(final)
-    sidecar = experiments.write_provenance(
-        final,
-        table,
-        design,
-        data={"population": calibration.POPULATION, "seed": "the replicate's number"},
-        command=f"python benchmarks/calibration.py {name}",
-        seconds=seconds,
-    )
-    print(f"{len(table)} fits in {seconds:.1f} s: {final.name}, {sidecar.name}")
-
+from fieldguide.studies import districts
+from fieldguide.studies.trial import fit_sbc, fit_trial
 
 BRMS = """
 suppressMessages(library(brms))
@@ -107,7 +68,7 @@ def brms_seconds(trials: list) -> float | str:
 def speed(fits: int = 200, others: int = 3) -> None:
     """Time 200 fits of 4 x (1000 + 1000) draws at target_accept 0.95, and the alternatives."""
     logging.getLogger("pymc").setLevel(logging.ERROR)
-    design = experiments.cross(
+    design = cross(
         scenario=["question"],
         parameterization=["non-centered"],
         target_accept=[0.95],
@@ -115,7 +76,7 @@ def speed(fits: int = 200, others: int = 3) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        experiments.run_grid(design, calibration.fit_trial, Path(folder) / "speed.parquet")
+        run_grid(design, fit_trial, Path(folder) / "speed.parquet")
         total = time.perf_counter() - start
     ours = total / fits
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
@@ -144,28 +105,37 @@ def speed(fits: int = 200, others: int = 3) -> None:
     ).run_simulations()
     each = (time.perf_counter() - start) / others
     cell = {"parameterization": "non-centered", "target_accept": 0.8, "draws": 500, "tune": 500}
-    calibration.fit_sbc(cell | {"replicate": 0})  # compiles
+    fit_sbc(cell | {"replicate": 0})  # compiles
     start = time.perf_counter()
     for replicate in range(1, 11):
-        calibration.fit_sbc(cell | {"replicate": replicate})
+        fit_sbc(cell | {"replicate": replicate})
     mine = (time.perf_counter() - start) / 10
     print(
         f"SBC: simuk {each:.2f} s a simulation, ours {mine:.2f} s on one core, {each / mine:.1f} times"
     )
 
 
+def noted_trial(cell: dict) -> dict:
+    """Fit a trial and leave a note: the file of a run at work is locked."""
+    figures = fit_trial(cell)
+    (Path(os.environ["NOTES"]) / str(cell["replicate"])).touch()
+    return figures
+
+
 def scale(fits: int = 10_000) -> None:
     """Make 10,000 fits of 4 x (50 + 50) draws; kill the run by force midway; resume it."""
-    design = experiments.cross(
+    design = cross(
         scenario=["question"], parameterization=["non-centered"], target_accept=[0.9],
         tune=[50], draws=[50], replicate=range(fits),
     )  # fmt: skip
 
     def run(path):
-        experiments.run_grid(design, calibration.fit_trial, path, progress=False)
+        run_grid(design, noted_trial, path, progress=False)
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scale.parquet"
+        path, notes = Path(folder) / "scale.parquet", Path(folder) / "notes"
+        notes.mkdir()
+        os.environ["NOTES"] = str(notes)
         for leave in (fits // 2, None):
             start, peak = time.perf_counter(), 0
             process = multiprocessing.get_context("fork").Process(target=run, args=(path,))
@@ -176,8 +146,7 @@ def scale(fits: int = 10_000) -> None:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     family = [own, *own.children(recursive=True)]
                     peak = max(peak, sum(p.memory_info().rss for p in family))
-                parts = path.with_name(path.name + ".parts").glob("*.parquet")
-                if leave and sum(pq.read_metadata(part).num_rows for part in parts) > leave:
+                if leave and len(os.listdir(notes)) > leave:
                     process.kill()
             process.join()
             seconds = time.perf_counter() - start
@@ -187,12 +156,30 @@ def scale(fits: int = 10_000) -> None:
         print(f"{len(table)} fits, {table['replicate'].nunique()} different ones")
 
 
+def reduced() -> None:
+    """Make the part of the factorial that a page makes, and say what it cost."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        table = run_grid(
+            districts.reduced_design(),
+            districts.fit_three_districts,
+            Path(folder) / "reduced.parquet",
+            group=districts.MODEL_COLUMNS,
+        )
+        total = time.perf_counter() - start
+    print(f"{len(table)} fits in {total:.1f} s: {agreement(table, stored('factorial').table)}")
+    # whatever else the machine was doing
+    workers, own = (
+        sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)
+    )
+    print(f"processor time: {workers:.0f} s in the workers, {own:.0f} s here")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=[*STUDIES, "speed", "scale"])
-    name = parser.parse_args().study
-    others = {"speed": speed, "scale": scale}
-    others[name]() if name in others else study(name)
+    measures = {"speed": speed, "scale": scale, "reduced": reduced}
+    parser.add_argument("measure", choices=measures)
+    measures[parser.parse_args().measure]()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +16,23 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from quick_fits import (
+    always_die,
+    answer_a_list,
+    answer_a_number,
+    answer_no_figures,
+    answer_nothing,
+    answer_only_gaps,
+    die_once_at_five,
+    every_kind_of_figure,
+    fail_at_three_until_allowed,
+    fail_late,
+    long_design,
+    note,
+    overwrite_the_design,
+    slow_square,
+    square,
+)
 
 from fieldguide.grid import GridError, cross, kept_fits, run_grid, write_table
 from fieldguide.studies.districts import MODEL_COLUMNS, fit_three_districts
@@ -53,12 +69,6 @@ def untimed(table):
     return table.drop(columns="seconds")
 
 
-def note():
-    """Leave a mark for each finished fit: a run's own file is locked while it is at work."""
-    if "NOTES" in os.environ:
-        (Path(os.environ["NOTES"]) / uuid.uuid4().hex).touch()
-
-
 def fit_districts(cell):
     figures = fit_three_districts(cell)
     note()
@@ -83,18 +93,19 @@ def uninterrupted_trials(tmp_path_factory):
     return run_grid(trials_design(), fit_simulated_trial, path, **QUIET)
 
 
-def start_run(folder, path, design, fit):
-    """Run a grid in a process of its own; design and fit are names in this module."""
+def start_run(folder, path, fits, design, fit):
+    """Run a grid in a process of its own; design and fit are names in the module `fits`."""
     script = folder / "run.py"
     # A shell that starts a job in the background lets it ignore SIGINT, and children inherit that.
     script.write_text(
         textwrap.dedent(
             f"""
             import signal
-            import test_grid as tests
+            import {fits} as fits
+            from fieldguide.grid import run_grid
             if __name__ == "__main__":
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                tests.run_grid(tests.{design}(), tests.{fit}, {str(path)!r}, workers=2, progress=False)
+                run_grid(fits.{design}(), fits.{fit}, {str(path)!r}, workers=2, progress=False)
             """
         )
     )
@@ -129,68 +140,6 @@ def work_file(path):
     return path.with_name(path.name + ".sqlite")
 
 
-# Fits for tests of the machinery alone; they run in other processes, so they are importable.
-
-
-def square(cell):
-    note()
-    return {"square": cell["x"] ** 2, "process": os.getpid(), "stamp": uuid.uuid4().hex}
-
-
-def fail_at_three_until_allowed(cell):
-    if cell["x"] == 3 and not Path(cell["permit"]).exists():
-        raise ArithmeticError("three is not allowed")
-    return {"square": cell["x"] ** 2}
-
-
-def die_once_at_five(cell):
-    first = Path(cell["tomb"])
-    if cell["x"] == 5 and not first.exists():
-        first.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {"square": cell["x"] ** 2}
-
-
-def always_die(cell):
-    os._exit(1)
-
-
-def overwrite_the_design(cell):
-    return {"x": 0}
-
-
-def answer_nothing(cell):
-    return None
-
-
-def answer_a_number(cell):
-    return cell["x"] ** 2
-
-
-def answer_no_figures(cell):
-    return {}
-
-
-def answer_only_gaps(cell):
-    return {"square": float("nan"), "cube": None}
-
-
-def answer_a_list(cell):
-    return {"squares": [1, 4, 9]}
-
-
-def every_kind_of_figure(cell):
-    figures = [0.1 + 0.2, 5e-324, -0.0, np.inf, 1e22, np.nan]
-    return {
-        "float": figures[cell["x"]],
-        "numpy": np.float64(figures[cell["x"]]) / 3,
-        "whole": 2**53 + cell["x"],
-        "true": cell["x"] % 2 == 0,
-        "text": f'é\n"{cell["x"]}" ☃',
-        "sometimes": None if cell["x"] else 1.5,
-    }
-
-
 # ---------------------------------------------------------------------------------------------
 
 
@@ -216,7 +165,7 @@ def test_rows_come_in_the_order_of_the_design(uninterrupted):
 def test_a_run_killed_by_force_loses_no_finished_fit(design, fit, whole, tmp_path, request):
     whole = request.getfixturevalue(whole)
     path = tmp_path / "killed.parquet"
-    process = start_run(tmp_path, path, design, fit)
+    process = start_run(tmp_path, path, "test_grid", design, fit)
     try:
         wait_for_fits(tmp_path, 4, process)
         children = psutil.Process(process.pid).children(recursive=True)
@@ -239,7 +188,7 @@ def test_a_run_killed_by_force_loses_no_finished_fit(design, fit, whole, tmp_pat
 
 def test_ctrl_c_keeps_finished_fits(tmp_path, threads):
     path = tmp_path / "stopped.parquet"
-    process = start_run(tmp_path, path, "long_design", "slow_square")
+    process = start_run(tmp_path, path, "quick_fits", "long_design", "slow_square")
     try:
         wait_for_fits(tmp_path, 4, process)
         process.send_signal(signal.SIGINT)
@@ -253,15 +202,6 @@ def test_ctrl_c_keeps_finished_fits(tmp_path, threads):
     table = run_grid(long_design(), square, path, executor=threads, **QUIET)
     assert table["square"].tolist() == [x**2 for x in range(200)]
     assert table["stamp"].isin(kept["stamp"]).sum() == len(kept)
-
-
-def long_design():
-    return cross(x=range(200))
-
-
-def slow_square(cell):
-    time.sleep(0.1)
-    return square(cell)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +467,7 @@ def test_fits_of_another_version_are_made_again_and_never_mixed(tmp_path, thread
 
 def test_a_second_run_on_a_path_is_kept_out_until_the_first_has_ended(tmp_path, threads):
     path = tmp_path / "fits.parquet"
-    process = start_run(tmp_path, path, "long_design", "slow_square")
+    process = start_run(tmp_path, path, "quick_fits", "long_design", "slow_square")
     try:
         wait_for_fits(tmp_path, 4, process)
         with pytest.raises(GridError, match=r"Another run is at work on .*fits\.parquet"):
@@ -577,12 +517,6 @@ def test_a_damaged_work_file_is_named_with_the_remedy(damage, tmp_path, threads)
     file.unlink()
     (tmp_path / "permit").touch()
     assert len(run_grid(design, fail_late, path, executor=threads, **QUIET)) == 400
-
-
-def fail_late(cell):
-    if cell["x"] == 300 and not Path(cell["permit"]).exists():
-        raise ArithmeticError("stopped")
-    return {"square": cell["x"] ** 2, "text": "x" * 80}
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and no more"])
