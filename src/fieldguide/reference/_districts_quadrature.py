@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from time import perf_counter
 
 import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter1d
@@ -41,6 +42,9 @@ from fieldguide.reference._protocol import ExactPosteriorError
 TOLERANCE = 4e-7
 """Largest error estimate of a moment, in posterior standard deviations, that is not refused."""
 
+SECONDS = 10.0
+"""Wall time after which an answer is refused rather than sought on."""
+
 
 # Nodes are centre + width * B sinh(t / B): even in the middle, ever wider outside. B per variable:
 _B_INNER, _B_MEAN, _B_SPREAD = 2.5, 3.0, 2.0
@@ -49,7 +53,8 @@ _CHUNK = 1 << 11  # pairs handled at once, so that their nodes stay in the proce
 _REACH = 5.0  # ends of alpha_bar's grid, in t, where the data say enough about alpha_bar
 _NOTHING = 3e-11  # probability at the ends of a grid that is not worth going further for
 _MANY = 1e6  # trials of one district above which rounding has to be kept out of every logarithm
-_TINY = 1e-140  # instead of zero, where only the size matters of what is nothing anyway
+_FAR = 300.0  # logits beyond which an exponential is replaced by its logarithm
+_PAIRS = 2e7  # nodes times districts that still fit in memory
 _NECK = 1e-7  # probability of a row of the grid that is too small for its spike to matter
 _LOG_TWO_PI = np.log(2 * np.pi)
 
@@ -71,15 +76,18 @@ def _reference(successes, trials):
 def _log_ratio(x, y, n, p, q):
     """Log likelihood at a distance ``x`` from where the probability is ``p``, less its value there.
 
-    From ``log(1 + exp(c + x)) - log(1 + exp(c)) = log1p(p expm1(x))``, mirrored for positive ``x``.
-    Also ``exp(-|x|)``, that less 1, and the denominator ``d`` of the probabilities there.
+    From ``log(1 + exp(c + x)) - log(1 + exp(c)) = log1p(p expm1(x))``, for whichever of the two
+    outcomes is the rarer one. Also the probabilities of success and failure at that distance.
     """
-    up, far = x > 0, np.exp(-np.abs(x))
-    e = np.expm1(-np.abs(x))
-    near, away = np.where(up, q, p), np.where(up, p, q)
-    change, d = near * e, np.maximum(away + near * far, _TINY)
-    log_d = np.log(d, where=change < -0.5, out=np.log1p(np.maximum(change, -0.9)))
-    return np.where(up, y - n, y) * x - n * log_d, far, e, d
+    flip = p > 0.5
+    rare, common = np.where(flip, q, p), np.where(flip, p, q)
+    z = np.where(flip, -x, x)
+    excess = np.maximum(z - _FAR, 0)
+    z = z - excess
+    change = rare * np.expm1(z)
+    log_f = np.where(flip, n - y, y) * z - n * np.log1p(change) + np.where(flip, -y, y - n) * excess
+    rare, common = rare * np.exp(z) / (1 + change), common * np.exp(-excess) / (1 + change)
+    return log_f, np.where(flip, common, rare), np.where(flip, rare, common)
 
 
 @dataclass
@@ -171,45 +179,44 @@ def _inner_narrow(log_top, s, y, n, delta, width, p, q, step, precise):
     z = _B_INNER * np.sinh(t)
     precision = 1 / s**2
     # As in `_log_ratio`, at z times the width; nodes up to `half` are on the left of the mode.
-    far = np.exp(np.multiply.outer(-width, np.abs(z)))
-    left, right = np.s_[:, : half + 1], np.s_[:, half + 1 :]
-    d = np.empty_like(far)
-    np.multiply(far[left], p[:, None], out=d[left])
-    np.multiply(far[right], q[:, None], out=d[right])
-    d[left] += q[:, None]
-    d[right] += p[:, None]
-    np.maximum(d, _TINY, out=d)
-    log_f = np.log(d)
+    # as in `_log_ratio`, at z times the width; z changes sides where failure is the rarer outcome
+    side, rare, k = np.where(p > 0.5, -1.0, 1.0), np.minimum(p, q), np.where(p > 0.5, n - y, y)
+    e = np.minimum(np.multiply.outer(width, z), _FAR)
     if precise:
-        e = np.expm1(np.multiply.outer(-width, np.abs(z)))
-        change = np.concatenate([e[left] * p[:, None], e[right] * q[:, None]], axis=1)
-        np.log1p(change, where=change > -0.5, out=log_f)
+        np.expm1(e, out=e)
+        d = rare[:, None] * e
+        log_f = np.log1p(d)
+        d += 1
     else:
-        e = np.subtract(far, 1, out=far)
+        np.exp(e, out=e)
+        e -= 1
+        d = rare[:, None] * e
+        d += 1
+        log_f = np.log(d)
     log_f *= -n[:, None]
-    pull = delta * precision
-    slopes = np.stack([width * (y - pull), width * (y - n - pull), -0.5 * width**2 * precision], axis=1)
-    log_f += slopes @ np.stack([np.minimum(z, 0), np.maximum(z, 0), z * z])
+    slope = width * (k - side * delta * precision)
+    log_f += np.stack([slope, -0.5 * width**2 * precision], axis=1) @ np.stack([z, z * z])
     f = np.exp(log_f, out=log_f)
     weight = step * np.cosh(t)
     total, first, second = (f @ (weight * np.stack([np.ones_like(z), z, z * z])).T).T
     first /= total
-    e /= d  # p less p at the mode is p q times this, with the sign of z reversed
+    e /= d  # the rarer outcome's probability, less that at the mode, over p q
     f *= e
-    mean_change = f @ (weight * -np.sign(z)) / total
+    mean_change = f @ weight / total
     f *= e
     variance_change = f @ weight / total - mean_change**2
     log_integral = np.log(total * width / s) + log_top - 0.5 * _LOG_TWO_PI
     variance = width**2 * (second / total - first**2)
-    shift = p * q * mean_change
+    shift = side * p * q * mean_change
     variance_p = (p * q) ** 2 * variance_change
-    return np.stack([log_integral, delta + width * first, variance, p + shift, q - shift, variance_p])
+    mean = delta + side * width * first
+    return np.stack([log_integral, mean, variance, p + shift, q - shift, variance_p])
 
 
 def _inner_wide(x, weights, middle, s, y, n, p, q):
     """Inner integral with nodes at distances ``x`` from the likelihood's reference."""
     deviation = middle + x
-    log_f, far, _, d = _log_ratio(x, y, n, p, q)
+    log_f, probability, complement = _log_ratio(x, y, n, p, q)
     log_f -= 0.5 * (deviation / s) ** 2
     top = log_f.max(axis=1, keepdims=True)
     f = np.exp(log_f - top)
@@ -218,7 +225,6 @@ def _inner_wide(x, weights, middle, s, y, n, p, q):
     f /= total[:, None]
     shift = np.einsum("ik,ik->i", f, deviation)
     variance = np.einsum("ik,ik->i", f, (deviation - shift[:, None]) ** 2)
-    probability, complement = p * np.where(x > 0, 1.0, far) / d, q * np.where(x > 0, far, 1.0) / d
     mean_p = np.einsum("ik,ik->i", f, probability)
     mean_q = np.einsum("ik,ik->i", f, complement)
     # the smaller of the two has the digits
@@ -309,7 +315,8 @@ def _ridge(model: Model, sigma: np.ndarray):
     )
     scale = 1 / np.sqrt(precision.sum(1) + prior_precision)
     tight = variance < spread
-    for _ in range(3):
+    reach, before = np.full(sigma.shape, 3.0), np.zeros(sigma.shape)
+    for k in range(30):
         inner = _inner(mode[:, None], sigma[:, None], y, n, step=0.9)
         # d log I / d alpha_bar and its derivative in two ways, each exact where the other is not:
         # E[y - n p] as sigma -> 0, and E[alpha - alpha_bar] / sigma^2 as the counts grow
@@ -321,7 +328,12 @@ def _ridge(model: Model, sigma: np.ndarray):
         curvature = np.maximum(prior_precision - bend, prior_precision)
         scale = 1 / np.sqrt(curvature)
         log_weight = model.log_weight(mode, inner)
-        mode = mode + np.clip(slope / curvature, -3 * scale, 3 * scale)
+        move = np.clip(slope / curvature, -reach * scale, reach * scale)
+        mode = mode + move
+        reach = np.where(move * before < 0, 0.5 * reach, reach)  # not to and fro
+        before = move
+        if k >= 2 and (np.abs(move) < 0.3 * scale).all():
+            break
     return mode, scale, log_weight
 
 
@@ -669,8 +681,8 @@ class VaryingIntercepts(_Engine):
         exponent = _tail_exponent(model.sigma_prior)
         mixed = (model.successes > 0) & (model.successes < model.trials)
         # p(sigma | y) falls like sigma ** -(exponent + number of districts with both outcomes)
-        order = exponent + model.count[mixed].sum() - 1
-        self.has_mean, self.has_sd = order > 1, order > 2
+        self.order = exponent + model.count[mixed].sum() - 1
+        self.has_mean, self.has_sd = self.order > 1, self.order > 2
         self.mixed = mixed
         self.plan = _make_plan(model, int(self.has_mean) + int(self.has_sd))
         self.moments = self._converge()
@@ -680,10 +692,18 @@ class VaryingIntercepts(_Engine):
         finite = ~tail | (self.has_mean & self.has_sd)
         step_v, step_a, step_inner = _STEPS
         reach = [-self.plan.reach, self.plan.reach]
-        before, ratio = None, np.ones(3)
-        for _ in range(10):
+        before, ratio, least, stuck = None, np.ones(3), np.inf, 0
+        self.error, errors, spent, pairs = np.inf, [np.inf] * 3, 0.0, 1.0
+        start = perf_counter()
+        for _ in range(20):
             self.steps, self.reach = (step_v, step_a, step_inner), reach
+            size = (self.plan.high - self.plan.low) * (reach[1] - reach[0]) / step_v / step_a
+            last, pairs = pairs, size * self.mixed.size * max(1, 0.1 / step_inner)
+            elapsed = perf_counter() - start
+            if pairs > _PAIRS or elapsed + spent * pairs / last > SECONDS:
+                break
             grid = _make_grid(self.model, self.plan, self.steps, reach)
+            spent = perf_counter() - start - elapsed
             ends = [grid.weight[:, 0].sum(), grid.weight[:, -1].sum()]
             if max(ends) > _NOTHING:
                 low, high = reach
@@ -696,6 +716,8 @@ class VaryingIntercepts(_Engine):
                 continue
             found = _moments(grid, grid.weight)
             sd = found.sd
+            if not (sd > 0).all():
+                break  # a probability too near 0 or 1 for its variance to be a number
             missed = []
             for every in (np.s_[::2, :], np.s_[:, ::2]):
                 weight = np.zeros_like(grid.weight)
@@ -708,6 +730,10 @@ class VaryingIntercepts(_Engine):
                 missed.append(max(change[finite].max(), abs(2 * weight.sum() - 1)))
             sd_p = sd[-self.mixed.size :]
             errors = [*np.square(missed), _inner_error(self.model, grid, step_inner, sd_p)]
+            stuck = stuck + 1 if TOLERANCE / 4 < least < 2 * errors[2] else 0
+            least = min(least, errors[2])
+            if stuck > 2:
+                break  # finer nodes do not help against rounding
             self.error = 4 * float(sum(errors))  # to be on the safe side
             if before is not None:  # a second opinion, from the change that refining made
                 change = found.distance(before[0])
@@ -722,10 +748,12 @@ class VaryingIntercepts(_Engine):
             ratio = np.where(np.array(errors) > TOLERANCE / 16, np.clip(wanted, 0.4, 0.85), 1.0)
             step_v, step_a, step_inner = (ratio * self.steps).tolist()
             before = found, grid.log_marginal_likelihood
-        else:
+        if not self.error < TOLERANCE:
+            rounding = errors[2] > TOLERANCE / 4 and not max(errors[:2]) > TOLERANCE
+            seconds = perf_counter() - start
             raise ExactPosteriorError(
-                f"The quadrature did not converge (error estimate {self.error:.0e} posterior sd "
-                "after the finest grid); use less extreme priors."
+                f"The quadrature did not converge after {seconds:.1f} s (error estimate "
+                f"{self.error:.0e} posterior sd): {self.reason(rounding)}."
             )
         self.grid = grid
         self.log_marginal_likelihood = grid.log_marginal_likelihood
@@ -739,17 +767,63 @@ class VaryingIntercepts(_Engine):
             sd[tail] = np.nan
         return mean, sd
 
+    def reason(self, rounding=False) -> str:
+        """What limits the quadrature, to say so in a refusal."""
+        model, plan = self.model, self.plan
+        y, n = model.successes[model.trials > 0], model.trials[model.trials > 0]
+        if rounding and n.size and n.max() > _MANY:
+            return (
+                f"{n.max():.0e} trials in one district are too many for numbers of 16 digits; "
+                "use fewer trials"
+            )
+        if self.order < 2.5:
+            return (
+                f"the tail of sigma falls too slowly (like sigma ** -{self.order + 1:.3g}); "
+                "use a prior on sigma with a lighter tail"
+            )
+        centre = _reference(y, n)[2] if n.size else np.array([model.prior_mean])
+        far = max(centre.min() - model.prior_mean, model.prior_mean - centre.max())
+        if far > max(5 * model.prior_sd, 5):
+            return (
+                f"the prior mean of alpha_bar is {far:.3g} logits from every district; "
+                "use one nearer to the data"
+            )
+        if plan.reach > _REACH:
+            return (
+                f"the prior on alpha_bar, with an sd of {model.prior_sd:.3g} logits, is too wide for "
+                "what the districts say about it; use a narrower one"
+            )
+        if hasattr(self, "grid"):
+            contradiction = model.log_constant - self.grid.log_marginal_likelihood
+            if contradiction > 500:
+                return (
+                    f"the priors contradict the counts, which they make exp({contradiction:.0f}) times "
+                    "less probable than they could be; use wider priors"
+                )
+        middle, high = model.sigma(plan.v(np.array([0.0, plan.high]))[0])
+        if high > 1e10 * middle:
+            return (
+                f"sigma can lie far beyond {middle:.1g}, up to {high:.0e}; "
+                "use a prior on sigma with a lighter tail"
+            )
+        return (
+            f"{n.size} kinds of districts, of {n.min(initial=0):.3g} to {n.max(initial=0):.3g} trials, "
+            "need a finer grid than fits; use fewer districts, more similar counts "
+            "or less extreme priors"
+        )
+
+    _finer = 1.0  # times finer than usual, where a density asked for it
+
     @cached_property
     def fine(self) -> _Grid:
         """A finer grid for densities, which vary faster along it than moments do."""
         step_v, step_a, step_inner = self.steps
-        steps = step_v / 1.5, step_a / 2, step_inner / 1.2
+        steps = step_v / 1.5 / self._finer, step_a / 2 / self._finer, step_inner / 1.2
         grid = _make_grid(self.model, self.plan, steps, self.reach)
         change = abs(grid.log_marginal_likelihood - self.log_marginal_likelihood)
         if not change < TOLERANCE:
             raise ExactPosteriorError(
-                f"Two grids disagree on the marginal likelihood by {change:.0e}; "
-                "use less extreme priors."
+                f"Two grids disagree on the marginal likelihood by {change:.0e}: {self.reason()}."
             )
         return grid
 
@@ -807,7 +881,8 @@ class VaryingIntercepts(_Engine):
         """Function of (rows, x): density of (y, alpha_j = x) given each row's sigma."""
         y, n = self.model.successes[unit], self.model.trials[unit]
         p, q, centre = _reference(y, n)
-        others = slices.log_weight - slices.inner.log_integral[:, :, unit]
+        own = slices.inner.log_integral[:, :, unit]
+        others = slices.log_weight - own
         splines = _Splines(slices, others)
         log_mass = others + slices.log_measure
         # Where sigma is wide beside the nodes of alpha_bar, sum over those nodes. Where it is
@@ -828,12 +903,14 @@ class VaryingIntercepts(_Engine):
             if many.size:
                 sigma = slices.sigma[many]
                 log_f = log_mass[many] + (log_row[~narrow[rows]] - np.log(sigma))[:, None]
-                keep = log_f > log_f.max() - 45
+                joint = log_f + own[many]
+                keep = joint > joint.max() - 45
                 log_f = log_f[keep] - 0.5 * _LOG_TWO_PI
                 a = slices.alpha_bar[many][keep]
                 sigma = np.broadcast_to(sigma[:, None], keep.shape)[keep]
-                z = (x[:, None] - a) / sigma
-                out += np.exp(log_likelihood[:, None] + log_f - 0.5 * z * z).sum(1)
+                for part in np.array_split(np.arange(x.size), 1 + x.size * a.size // 1_000_000):
+                    z = (x[part, None] - a) / sigma
+                    out[part] += np.exp(log_likelihood[part, None] + log_f - 0.5 * z * z).sum(1)
             return out
 
         return density
@@ -905,9 +982,14 @@ class VaryingIntercepts(_Engine):
                 if marginal.error < TOLERANCE / 4:
                     break
         if not marginal.error < TOLERANCE / 4:
+            if name != "sigma" and self._finer < 2:
+                self._finer *= 1.5
+                for cached in ("fine", "_rows", "_mean_splines"):
+                    self.__dict__.pop(cached, None)
+                return self._tabulate(name, unit)
             raise ExactPosteriorError(
                 f"The distribution function of {name} did not converge "
-                f"(error estimate {marginal.error:.0e}); use less extreme priors."
+                f"(error estimate {marginal.error:.0e}): {self.reason()}."
             )
         return marginal
 
@@ -916,6 +998,12 @@ class FixedEffects(_Engine):
     """Everything `DistrictsPosterior` asks of the fixed-effects model: districts on their own."""
 
     names = ()
+
+    def reason(self) -> str:
+        """What limits the quadrature, to say so in a refusal."""
+        if self.model.trials.max() > 1e10:
+            return "the counts are too many for numbers of 16 digits; use fewer trials"
+        return "use a prior on alpha nearer to the data, or a narrower one"
 
     def __init__(self, model: Model):
         self.model = model
@@ -938,8 +1026,8 @@ class FixedEffects(_Engine):
         self.error = float(np.abs(changes).max())
         if not self.error < TOLERANCE:
             raise ExactPosteriorError(
-                f"The quadrature did not converge (error estimate {self.error:.0e} posterior sd); "
-                "use a less extreme prior."
+                f"The quadrature did not converge (error estimate {self.error:.0e} posterior sd): "
+                f"{self.reason()}."
             )
         self.log_marginal_likelihood = float(finer.log_integral @ model.count) + model.log_constant
 

@@ -82,7 +82,7 @@ class DistrictsPosterior(Posterior):
             raise ExactPosteriorError(
                 f"The {100 * q[worst]:g}% quantile of {name} is not accurate (error "
                 f"estimate {relative[worst]:.0e} posterior sd); use a less extreme "
-                "probability or less extreme priors."
+                f"probability, or: {self._engine.reason()}."
             )
         return expit(found) if name in _BASE else found
 
