@@ -109,6 +109,8 @@ def posterior(
         for _ in range(6):
             a = np.linspace(low, high, 41)
             log_w = log_weight(a, sigma, 4)[0]
+            if log_w.max() == -np.inf:  # so far from large counts that nothing is left
+                return np.zeros(size)
             alive = np.flatnonzero(log_w > log_w.max() - 36)
             low, high = a[max(alive[0] - 1, 0)], a[min(alive[-1] + 1, 40)]
             if alive.size > 12:

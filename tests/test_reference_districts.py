@@ -1,6 +1,7 @@
 """The exact posterior of the binomial models, held against slower and simpler computations."""
 
 import pickle
+import time
 import warnings
 
 import numpy as np
@@ -196,6 +197,7 @@ def test_reported_error_covers_the_actual_one(monkeypatch):
 
 def test_what_cannot_be_resolved_is_refused(monkeypatch):
     monkeypatch.setattr(quadrature, "TOLERANCE", 1e-18)
+    monkeypatch.setattr(quadrature, "SECONDS", 2.0)
     with pytest.raises(ExactPosteriorError, match="did not converge"):
         base()
     monkeypatch.undo()
@@ -427,3 +429,164 @@ def test_nothing_warns():
         for prior in (st.expon(), st.halfcauchy(), st.gamma(0.5), st.uniform(0, 3)):
             assert np.isfinite(base(sigma_prior=prior).summary["sigma"]).all()
         exact_posterior([0, 5], [0, 5], sigma_prior=st.halfcauchy()).quantile(0.5)
+
+
+# --- large counts, priors far from the data ----------------------------------------------------
+
+LARGE = {
+    "one of all, others not": ([30_000, 50_000, 100_000], [100_000] * 3),
+    "one district of ten million": ([5e6], [1e7]),
+    "ten million beside twenty": ([3e6, 7, 2], [1e7, 20, 2]),
+    "three of ten million": ([3e6, 5e6, 2e6], [1e7] * 3),
+    "three of ten million, close": ([3_000_000, 3_001_000, 2_999_000], [1e7] * 3),
+    "none against all": ([0, 1e7], [1e7] * 2),
+    "a million million beside twenty": ([3e11, 7], [1e12, 20]),
+    "three of a million million": ([3e11, 5e11, 2e11], [1e12] * 3),
+    "none, all and few": ([0, 1e12, 5], [1e12, 1e12, 9]),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_counts_work_at_once(name, monkeypatch):
+    y, n = LARGE[name]
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exact = exact_posterior(y, n, sigma_prior=st.expon())
+        summary = exact.summary
+    assert time.process_time() - start < 5
+    assert exact.error < 1e-6
+    monkeypatch.setattr(quadrature, "_STEPS", tuple(0.6 * step for step in quadrature._STEPS))
+    finer = exact_posterior(y, n, sigma_prior=st.expon())
+    for variable in summary:
+        sd = exact.sd[variable]
+        gap = abs(finer.summary[variable] - summary[variable])
+        # a probability near 1 is known to rounding
+        assert (gap < LIMIT * sd + 2e-16).all(), variable
+    assert finer.log_marginal_likelihood == pytest.approx(exact.log_marginal_likelihood, abs=LIMIT)
+
+
+@pytest.mark.parametrize("name", ["three of ten million", "three of ten million, close"])
+def test_ten_million_agree_with_adaptive_quadrature(name):
+    y, n = LARGE[name]
+    exact = exact_posterior(y, n, sigma_prior=st.expon())
+    cuts = {
+        "alpha_bar": [float(exact.mean["alpha_bar"])],
+        "sigma": exact.quantile(0.5)["sigma"].values[None],
+    }
+    cuts["alpha"] = [[float(value)] for value in exact.mean["alpha"]]
+    slow = oracle.posterior(y, n, st.expon().pdf, 0, 1.5, cuts, nodes=7, tolerance=1e-6)
+    for variable in ("alpha_bar", "p_bar", "sigma", "alpha", "p"):
+        m, s = exact.mean[variable], exact.sd[variable]
+        assert np.abs((slow["mean"][variable] - m) / s).max() < 1e-6
+        assert np.abs(slow["sd"][variable] / s - 1).max() < 1e-6
+    # the oracle adds logarithms of ten million factors, which costs it digits
+    assert exact.log_marginal_likelihood == pytest.approx(slow["log_marginal_likelihood"], abs=1e-6)
+    assert slow["cdf"]["sigma"][0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_huge_counts_are_the_normal_normal_model():
+    """With 10^12 trials the likelihood of an effect is normal, and sums over sigma are all there is."""
+    y, n = np.array([3e11, 3.000004e11, 2.999999e11]), np.full(3, 1e12)
+    exact = exact_posterior(y, n, sigma_prior=st.expon(), alpha_prior=st.norm(0, 1.5))
+    rate = y / n
+    effect, variance = np.log(rate / (1 - rate)), 1 / (n * rate * (1 - rate))
+    sigma = np.exp(np.linspace(-25, 3, 40_001))
+    v = variance + sigma[:, None] ** 2
+    precision = (1 / v).sum(1) + 1 / 1.5**2
+    mean = (effect / v).sum(1) / precision
+    log_w = st.norm(mean[:, None], np.sqrt(v)).logpdf(effect).sum(1) + st.norm(0, 1.5).logpdf(mean)
+    log_w += np.log(sigma) - sigma - 0.5 * np.log(precision)
+    w = np.exp(log_w - log_w.max())
+    w /= w.sum()
+    sd = float(exact.sd["sigma"])
+    assert float(exact.mean["sigma"]) == pytest.approx(w @ sigma, abs=1e-4 * sd)
+    assert sd == pytest.approx(np.sqrt(w @ (sigma - w @ sigma) ** 2), rel=1e-4)
+    assert float(exact.mean["alpha_bar"]) == pytest.approx(
+        w @ mean, abs=1e-4 * float(exact.sd["alpha_bar"])
+    )
+    alpha = (w[:, None] * (effect * sigma[:, None] ** 2 + mean[:, None] * variance) / v).sum(0)
+    assert (abs(exact.mean["alpha"] - alpha) < 1e-4 * exact.sd["alpha"]).all()
+
+
+@pytest.mark.parametrize(
+    ("y", "n"), [(3 * 10**11, 10**12), (10**12 - 10**5, 10**12), (7 * 10**6, 10**9)]
+)
+def test_evidence_of_large_counts_keeps_its_digits(y, n):
+    """A wide prior is flat where the likelihood is: Beta(y, n - y) is the integral over the logit."""
+    exact = exact_posterior_fixed([y], [n], alpha_prior=st.norm(0, 1e3))
+    failures = n - y
+    log_odds = np.log(y / failures)
+    # choose(n, y) Beta(y, n - y) = n / (y (n - y))
+    expected = np.log(n / y / failures) + st.norm(0, 1e3).logpdf(log_odds)
+    assert exact.log_marginal_likelihood == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prior_mean", "prior_sd"), [(50, 1), (-50, 1), (0, 1e4)], ids=["50", "-50", "sd 10,000"]
+)
+def test_a_prior_mean_far_from_the_data_works_at_once(prior_mean, prior_sd):
+    start = time.process_time()
+    exact = base(alpha_prior=st.norm(prior_mean, prior_sd))
+    assert np.isfinite(exact.sd.to_array()).all()
+    assert time.process_time() - start < 5
+    assert exact.error < 1e-6
+    if prior_mean:
+        assert abs(float(exact.mean["alpha_bar"]) - prior_mean) < 1
+        mirrored = exact_posterior(
+            np.subtract(TRIALS, SUCCESSES),
+            TRIALS,
+            sigma_prior=st.expon(),
+            alpha_prior=st.norm(-prior_mean, prior_sd),
+        )
+        gap = exact.mean[["alpha_bar", "alpha"]] + mirrored.mean[["alpha_bar", "alpha"]]
+        assert (abs(gap) < 1e-6 * exact.sd[["alpha_bar", "alpha"]]).to_array().all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"sigma_prior": st.invgamma(0.01)}, "tail too heavy"),
+        ({"alpha_prior": st.norm(-500, 1)}, "prior mean of alpha_bar is 499 logits from every district"),
+        (
+            {"successes": [3e11, 5e11], "trials": [1e12] * 2, "sigma_prior": st.halfnorm(scale=1e-9)},
+            "1e\\+12 trials in one district are too many",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_refusals_come_soon_and_with_their_own_reason(arguments, reason):
+    start = time.process_time()
+    with pytest.raises(ExactPosteriorError, match=reason):
+        base(**arguments)
+    assert time.process_time() - start < 12
+
+
+def test_there_is_a_limit_of_time(monkeypatch):
+    monkeypatch.setattr(quadrature, "SECONDS", 0.0)
+    with pytest.raises(
+        ExactPosteriorError, match=r"did not converge after 0\.\d s .*: 3 kinds of districts"
+    ):
+        base()
+
+
+def test_districts_that_a_tight_prior_pulls_together_keep_their_marginals():
+    """The nodes that a district's own counts pull in must not be dropped for lack of the others'."""
+    exact = exact_posterior(
+        [14339, 0], [14339, 5_114_844], sigma_prior=st.halfnorm(scale=0.05), alpha_prior=st.norm(3, 2)
+    )
+    for j in (1, 2):
+        mean, sd = (float(v["alpha"].sel(district=j)) for v in (exact.mean, exact.sd))
+        x = np.linspace(mean - 9 * sd, mean + 9 * sd, 2001)
+        pdf = exact.pdf("alpha", x, district=j).values
+        assert np.trapezoid(pdf, x) == pytest.approx(1, abs=1e-6)
+        assert np.trapezoid(x * pdf, x) == pytest.approx(mean, abs=1e-6 * sd)
+
+
+def test_distribution_function_outside_the_support():
+    exact = base(sigma_prior=st.uniform(0.5, 1.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = exact.cdf("sigma", [np.nan, -1.0, 0.0, 0.5, 2.0, 3.0]).values
+    np.testing.assert_array_equal(found, [np.nan, 0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(exact.cdf("p", [-0.1, 0, 1, 2], district=1), [0, 0, 1, 1])

@@ -24,219 +24,50 @@ is analytic in a strip around the real line the error of such a sum falls expone
 inverse step (Trefethen and Weideman 2014, SIAM Review 56, Theorem 5.1; for the sinh
 substitution, Takahasi and Mori 1974, Publ. RIMS 9). The law that goes with it, "halve the step,
 square the error", gives the error estimate: the square of what every other node misses.
+
+The inner integrals are in `_districts_integral`; this module has the two outer ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from time import perf_counter
 
 import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter1d
 from scipy.special import expit, gammaln, log_expit, logit, logsumexp
 
+from fieldguide.reference._districts_integral import (
+    LOG_TWO_PI,
+    MANY,
+    Inner,
+    integrate_effect,
+    log_ratio,
+    reference_point,
+)
 from fieldguide.reference._marginal import Marginal
 from fieldguide.reference._protocol import ExactPosteriorError
 
 TOLERANCE = 4e-7
 """Largest error estimate of a moment, in posterior standard deviations, that is not refused."""
 
+SECONDS = 10.0
+"""Wall time after which an answer is refused rather than sought on."""
+
 
 # Nodes are centre + width * B sinh(t / B): even in the middle, ever wider outside. B per variable:
-_B_INNER, _B_MEAN, _B_SPREAD = 2.5, 3.0, 2.0
+_B_MEAN, _B_SPREAD = 3.0, 2.0
 _STEPS = (0.3, 0.6, 0.4)  # first steps in t for the spread, the mean and the inner integral
-_CHUNK = 1 << 11  # pairs handled at once, so that their nodes stay in the processor's cache
 _REACH = 5.0  # ends of alpha_bar's grid, in t, where the data say enough about alpha_bar
 _NOTHING = 3e-11  # probability at the ends of a grid that is not worth going further for
-_MANY = 1e6  # trials of one district above which rounding has to be kept out of every logarithm
-_TINY = 1e-140  # instead of zero, where only the size matters of what is nothing anyway
+_PAIRS = 2e7  # nodes times districts that still fit in memory
 _NECK = 1e-7  # probability of a row of the grid that is too small for its spike to matter
-_LOG_TWO_PI = np.log(2 * np.pi)
-
-
-# ---------------------------------------------------------------------------------------------
-# Inner integral: one district, given the mean and the spread
-
-
-def _reference(successes, trials):
-    """Probability near the likelihood's peak, its complement and its logit: where logs are zero.
-
-    Log likelihoods are relative to their value at this point. Of counts in the millions the value
-    itself has lost all digits that matter.
-    """
-    p, q = (successes + 0.5) / (trials + 1), (trials - successes + 0.5) / (trials + 1)
-    return p, q, np.log(p / q)
-
-
-def _log_ratio(x, y, n, p, q):
-    """Log likelihood at a distance ``x`` from where the probability is ``p``, less its value there.
-
-    From ``log(1 + exp(c + x)) - log(1 + exp(c)) = log1p(p expm1(x))``, mirrored for positive ``x``.
-    Also ``exp(-|x|)``, that less 1, and the denominator ``d`` of the probabilities there.
-    """
-    up, far = x > 0, np.exp(-np.abs(x))
-    e = np.expm1(-np.abs(x))
-    near, away = np.where(up, q, p), np.where(up, p, q)
-    change, d = near * e, np.maximum(away + near * far, _TINY)
-    log_d = np.log(d, where=change < -0.5, out=np.log1p(np.maximum(change, -0.9)))
-    return np.where(up, y - n, y) * x - n * log_d, far, e, d
-
-
-@dataclass
-class _Inner:
-    """Moments of one district's effect given ``(alpha_bar, sigma)``; arrays of one shape."""
-
-    log_integral: np.ndarray  # log I_j, relative to the likelihood at its reference
-    shift: np.ndarray  # E[alpha_j] - alpha_bar
-    variance: np.ndarray  # Var[alpha_j]
-    p: np.ndarray  # E[p_j]
-    q: np.ndarray  # E[1 - p_j]
-    variance_p: np.ndarray  # Var[p_j]
-
-
-def _inner(mean, sd, successes, trials, step: float) -> _Inner:
-    """Integrate one district's effect out, for arrays of (mean, sd, successes, trials)."""
-    shape = np.broadcast_shapes(*map(np.shape, (mean, sd, successes, trials)))
-    a, s, y, n = (np.broadcast_to(v, shape).ravel() for v in (mean, sd, successes, trials))
-    out = np.empty((6, a.size))
-    for start in range(0, a.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        _inner_chunk(out[:, part], a[part], s[part], y[part], n[part], step)
-    return _Inner(*out.reshape(6, *shape))
-
-
-def _inner_chunk(out, a, s, y, n, step):
-    # Distance of the log-concave integrand's mode from `a` (the distance, because it keeps its
-    # digits when sigma is tiny): Newton from the precision-weighted compromise, in a bracket.
-    p, q, centre = _reference(y, n)
-    middle = centre - a
-    information, precision = n * p * q, 1 / s**2
-    # the score lies between y - n and y, and the mode between `a` and where the likelihood peaks;
-    # one that peaks nowhere has lost to the normal log(n s^2) beyond zero
-    low, high = (y - n) / precision, y / precision
-    with np.errstate(divide="ignore"):
-        peak, room = logit(np.divide(y, n, out=np.full_like(a, 0.5), where=n > 0)) - a, np.log(n * s**2)
-    low = np.maximum(low, np.where(y > 0, np.minimum(peak, 0), np.minimum(-room - a, -1)))
-    high = np.minimum(high, np.where(y < n, np.maximum(peak, 0), np.maximum(room - a, 1)))
-    delta = np.clip(middle * information / (information + precision), low, high)
-    last = np.inf
-    for _ in range(60):
-        p_mode, q_mode = expit(a + delta), expit(-a - delta)
-        slope = np.where(p_mode < 0.5, y - n * p_mode, n * q_mode - (n - y)) - delta * precision
-        width = 1 / np.sqrt(n * p_mode * q_mode + precision)
-        move = slope * width**2
-        if (np.abs(move) < 0.1 * width).all():
-            break
-        low, high = np.where(slope > 0, delta, low), np.where(slope < 0, delta, high)
-        newton = delta + move
-        halve = (newton < low) | (newton > high) | (np.abs(move) > 0.5 * last)
-        newton = np.where(halve, (low + high) / 2, newton)
-        last = np.abs(newton - delta)
-        delta = newton
-
-    # With nearly no or nearly all successes the integrand has a logistic step in it; once the
-    # integrand is wide and reaches the step, its nodes belong around that step.
-    wide = (width > 1.5) | ((width > 0.5) & (np.minimum(y, n - y) < 4))
-    wide &= np.hypot(1, delta - middle) < 5 * width
-    many = n > _MANY
-    for i in (~wide & ~many, ~wide & many):
-        if i.any():
-            log_top = _log_ratio(delta[i] - middle[i], y[i], n[i], p[i], q[i])[0]
-            log_top -= 0.5 * delta[i] ** 2 * precision[i]
-            args = [v[i] for v in (s, y, n, delta, width, p_mode, q_mode)]
-            out[:, i] = _inner_narrow(log_top, *args, step, precise=bool(many[i][0]))
-    if wide.any():
-        i = wide
-        offset = delta[i] - middle[i]
-        left = np.maximum(middle[i], 0) + 8.5 * s[i]
-        right = np.maximum(-middle[i], 0) + 8.5 * s[i]
-        with np.errstate(divide="ignore"):  # where the likelihood falls before the normal does
-            left = np.minimum(left, 40 / y[i] + 10 + np.maximum(-offset, 0))
-            right = np.minimum(right, 40 / (n[i] - y[i]) + 10 + np.maximum(offset, 0))
-        low, high = -np.arcsinh(left)[:, None], np.arcsinh(right)[:, None]
-        count = int(np.ceil(24 / step))
-        t = low + (high - low) * np.linspace(0, 1, count + 1)
-        weights = np.cosh(t) * (high - low) / count
-        out[:, i] = _inner_wide(np.sinh(t), weights, *(v[i, None] for v in (middle, s, y, n, p, q)))
-
-
-def _inner_narrow(log_top, s, y, n, delta, width, p, q, step, precise):
-    """Inner integral with nodes around the mode, the same standardised ones for every pair.
-
-    ``p`` and ``q`` are the probabilities at the mode; ``log_top`` is the integrand's logarithm
-    there. ``precise`` keeps the digits that counts above `_MANY` need, at twice the time.
-    """
-    half = int(np.ceil(6.6 / step))
-    t = np.arange(-half, half + 1) * (step / _B_INNER)
-    z = _B_INNER * np.sinh(t)
-    precision = 1 / s**2
-    # As in `_log_ratio`, at z times the width; nodes up to `half` are on the left of the mode.
-    far = np.exp(np.multiply.outer(-width, np.abs(z)))
-    left, right = np.s_[:, : half + 1], np.s_[:, half + 1 :]
-    d = np.empty_like(far)
-    np.multiply(far[left], p[:, None], out=d[left])
-    np.multiply(far[right], q[:, None], out=d[right])
-    d[left] += q[:, None]
-    d[right] += p[:, None]
-    np.maximum(d, _TINY, out=d)
-    log_f = np.log(d)
-    if precise:
-        e = np.expm1(np.multiply.outer(-width, np.abs(z)))
-        change = np.concatenate([e[left] * p[:, None], e[right] * q[:, None]], axis=1)
-        np.log1p(change, where=change > -0.5, out=log_f)
-    else:
-        e = np.subtract(far, 1, out=far)
-    log_f *= -n[:, None]
-    pull = delta * precision
-    slopes = np.stack([width * (y - pull), width * (y - n - pull), -0.5 * width**2 * precision], axis=1)
-    log_f += slopes @ np.stack([np.minimum(z, 0), np.maximum(z, 0), z * z])
-    f = np.exp(log_f, out=log_f)
-    weight = step * np.cosh(t)
-    total, first, second = (f @ (weight * np.stack([np.ones_like(z), z, z * z])).T).T
-    first /= total
-    e /= d  # p less p at the mode is p q times this, with the sign of z reversed
-    f *= e
-    mean_change = f @ (weight * -np.sign(z)) / total
-    f *= e
-    variance_change = f @ weight / total - mean_change**2
-    log_integral = np.log(total * width / s) + log_top - 0.5 * _LOG_TWO_PI
-    variance = width**2 * (second / total - first**2)
-    shift = p * q * mean_change
-    variance_p = (p * q) ** 2 * variance_change
-    return np.stack([log_integral, delta + width * first, variance, p + shift, q - shift, variance_p])
-
-
-def _inner_wide(x, weights, middle, s, y, n, p, q):
-    """Inner integral with nodes at distances ``x`` from the likelihood's reference."""
-    deviation = middle + x
-    log_f, far, _, d = _log_ratio(x, y, n, p, q)
-    log_f -= 0.5 * (deviation / s) ** 2
-    top = log_f.max(axis=1, keepdims=True)
-    f = np.exp(log_f - top)
-    f *= weights
-    total = f.sum(axis=1)
-    f /= total[:, None]
-    shift = np.einsum("ik,ik->i", f, deviation)
-    variance = np.einsum("ik,ik->i", f, (deviation - shift[:, None]) ** 2)
-    probability, complement = p * np.where(x > 0, 1.0, far) / d, q * np.where(x > 0, far, 1.0) / d
-    mean_p = np.einsum("ik,ik->i", f, probability)
-    mean_q = np.einsum("ik,ik->i", f, complement)
-    # the smaller of the two has the digits
-    other = mean_q < mean_p
-    probability[other] = complement[other]
-    probability -= np.minimum(mean_p, mean_q)[:, None]
-    variance_p = np.einsum("ik,ik->i", f, probability**2)
-    log_integral = np.log(total) + top[:, 0] - np.log(s[:, 0]) - 0.5 * _LOG_TWO_PI
-    return np.stack([log_integral, shift, variance, mean_p, mean_q, variance_p])
-
-
-# ---------------------------------------------------------------------------------------------
-# Outer integral: the mean and the spread
 
 
 def _stirling_rest(k):
     """Log factorial of ``k`` less Stirling's formula."""
-    direct = gammaln(k + 1) - (k + 0.5) * np.log(k) + k - 0.5 * _LOG_TWO_PI
+    direct = gammaln(k + 1) - (k + 0.5) * np.log(k) + k - 0.5 * LOG_TWO_PI
     inverse = 1 / k**2
     series = (1 / 12 - (1 / 360 - (1 / 1260 - inverse / 1680) * inverse) * inverse) / k
     return np.where(k < 25, direct, series)
@@ -268,13 +99,13 @@ class Model:
         mixed = (y > 0) & (y < n)
         y, n = y[mixed], n[mixed]
         at_reference[mixed] += _stirling_rest(n) - _stirling_rest(y) - _stirling_rest(n - y)
-        at_reference[mixed] += 0.5 * (np.log(n / y / (n - y)) - _LOG_TWO_PI)
+        at_reference[mixed] += 0.5 * (np.log(n / y / (n - y)) - LOG_TWO_PI)
         return float(self.count @ at_reference)
 
-    def log_weight(self, a, inner: _Inner):
+    def log_weight(self, a, inner: Inner):
         """Log of prior(alpha_bar) times the product of the inner integrals, shape of ``a``."""
         z = (a - self.prior_mean) / self.prior_sd
-        log_prior = -0.5 * z**2 - np.log(self.prior_sd) - 0.5 * _LOG_TWO_PI
+        log_prior = -0.5 * z**2 - np.log(self.prior_sd) - 0.5 * LOG_TWO_PI
         return log_prior + inner.log_integral @ self.count + self.log_constant
 
     # sigma = lower + exp(v), or a logistic between the ends of a bounded support
@@ -298,7 +129,7 @@ class Model:
 def _ridge(model: Model, sigma: np.ndarray):
     """Mode and curvature scale of alpha_bar given each sigma, and the log weight at the mode."""
     y, n = model.successes, model.trials
-    p, q, centre = _reference(y, n)
+    p, q, centre = reference_point(y, n)
     with np.errstate(divide="ignore"):
         spread = np.where(n > 0, 1 / (n * p * q), np.inf)
     variance = sigma[:, None] ** 2
@@ -309,8 +140,9 @@ def _ridge(model: Model, sigma: np.ndarray):
     )
     scale = 1 / np.sqrt(precision.sum(1) + prior_precision)
     tight = variance < spread
-    for _ in range(3):
-        inner = _inner(mode[:, None], sigma[:, None], y, n, step=0.9)
+    reach, before = np.full(sigma.shape, 3.0), np.zeros(sigma.shape)
+    for k in range(30):
+        inner = integrate_effect(mode[:, None], sigma[:, None], y, n, step=0.9)
         # d log I / d alpha_bar and its derivative in two ways, each exact where the other is not:
         # E[y - n p] as sigma -> 0, and E[alpha - alpha_bar] / sigma^2 as the counts grow
         score = np.where(inner.p < 0.5, y - n * inner.p, n * inner.q - (n - y))
@@ -321,7 +153,12 @@ def _ridge(model: Model, sigma: np.ndarray):
         curvature = np.maximum(prior_precision - bend, prior_precision)
         scale = 1 / np.sqrt(curvature)
         log_weight = model.log_weight(mode, inner)
-        mode = mode + np.clip(slope / curvature, -3 * scale, 3 * scale)
+        move = np.clip(slope / curvature, -reach * scale, reach * scale)
+        mode = mode + move
+        reach = np.where(move * before < 0, 0.5 * reach, reach)  # not to and fro
+        before = move
+        if k >= 2 and (np.abs(move) < 0.3 * scale).all():
+            break
     return mode, scale, log_weight
 
 
@@ -336,12 +173,14 @@ class _Slices:
     alpha_bar: np.ndarray  # (S, A)
     log_weight: np.ndarray  # (S, A), density of (y, alpha_bar) given sigma
     log_measure: np.ndarray  # (S, A), log of the trapezoid's weight in alpha_bar
-    inner: _Inner  # arrays of shape (S, A, unique districts)
+    inner: Inner  # arrays of shape (S, A, unique districts)
 
 
 def _slices(model, sigma, mode, scale, t, step) -> _Slices:
     alpha_bar = mode[:, None] + scale[:, None] * _B_MEAN * np.sinh(t / _B_MEAN)
-    inner = _inner(alpha_bar[:, :, None], sigma[:, None, None], model.successes, model.trials, step)
+    inner = integrate_effect(
+        alpha_bar[:, :, None], sigma[:, None, None], model.successes, model.trials, step
+    )
     log_weight = model.log_weight(alpha_bar, inner)
     log_measure = np.log(scale)[:, None] + np.log((t[1] - t[0]) * np.cosh(t / _B_MEAN))
     return _Slices(sigma, mode, scale, t, alpha_bar, log_weight, log_measure, inner)
@@ -576,7 +415,7 @@ def _inner_error(model: Model, grid: _Grid, step: float, sd_p) -> float:
     pick = np.unique(order[np.linspace(0, order.size - 1, 60).astype(int)])
     rows, columns = np.unravel_index(pick, grid.weight.shape)
     a, sigma = s.alpha_bar[rows, columns, None], s.sigma[rows, None]
-    fine = _inner(a, sigma, model.successes, model.trials, step / 1.5)
+    fine = integrate_effect(a, sigma, model.successes, model.trials, step / 1.5)
     small, fine_small = (np.minimum(v.p, v.q) for v in (_at(inner, rows, columns), fine))
     changes = np.stack(
         [
@@ -594,8 +433,8 @@ def _inner_error(model: Model, grid: _Grid, step: float, sd_p) -> float:
     return float((weight @ changes).max())
 
 
-def _at(inner: _Inner, rows, columns) -> _Inner:
-    return _Inner(*(getattr(inner, f.name)[rows, columns] for f in fields(inner)))
+def _at(inner: Inner, rows, columns) -> Inner:
+    return Inner(*(getattr(inner, f.name)[rows, columns] for f in fields(inner)))
 
 
 def _weighted_median(value, weight):
@@ -669,8 +508,8 @@ class VaryingIntercepts(_Engine):
         exponent = _tail_exponent(model.sigma_prior)
         mixed = (model.successes > 0) & (model.successes < model.trials)
         # p(sigma | y) falls like sigma ** -(exponent + number of districts with both outcomes)
-        order = exponent + model.count[mixed].sum() - 1
-        self.has_mean, self.has_sd = order > 1, order > 2
+        self.order = exponent + model.count[mixed].sum() - 1
+        self.has_mean, self.has_sd = self.order > 1, self.order > 2
         self.mixed = mixed
         self.plan = _make_plan(model, int(self.has_mean) + int(self.has_sd))
         self.moments = self._converge()
@@ -680,10 +519,18 @@ class VaryingIntercepts(_Engine):
         finite = ~tail | (self.has_mean & self.has_sd)
         step_v, step_a, step_inner = _STEPS
         reach = [-self.plan.reach, self.plan.reach]
-        before, ratio = None, np.ones(3)
-        for _ in range(10):
+        before, ratio, least, stuck = None, np.ones(3), np.inf, 0
+        self.error, errors, spent, pairs = np.inf, [np.inf] * 3, 0.0, 1.0
+        start = perf_counter()
+        for _ in range(20):
             self.steps, self.reach = (step_v, step_a, step_inner), reach
+            size = (self.plan.high - self.plan.low) * (reach[1] - reach[0]) / step_v / step_a
+            last, pairs = pairs, size * self.mixed.size * max(1, 0.1 / step_inner)
+            elapsed = perf_counter() - start
+            if pairs > _PAIRS or elapsed + spent * pairs / last > SECONDS:
+                break
             grid = _make_grid(self.model, self.plan, self.steps, reach)
+            spent = perf_counter() - start - elapsed
             ends = [grid.weight[:, 0].sum(), grid.weight[:, -1].sum()]
             if max(ends) > _NOTHING:
                 low, high = reach
@@ -696,6 +543,8 @@ class VaryingIntercepts(_Engine):
                 continue
             found = _moments(grid, grid.weight)
             sd = found.sd
+            if not (sd > 0).all():
+                break  # a probability too near 0 or 1 for its variance to be a number
             missed = []
             for every in (np.s_[::2, :], np.s_[:, ::2]):
                 weight = np.zeros_like(grid.weight)
@@ -708,6 +557,10 @@ class VaryingIntercepts(_Engine):
                 missed.append(max(change[finite].max(), abs(2 * weight.sum() - 1)))
             sd_p = sd[-self.mixed.size :]
             errors = [*np.square(missed), _inner_error(self.model, grid, step_inner, sd_p)]
+            stuck = stuck + 1 if TOLERANCE / 4 < least < 2 * errors[2] else 0
+            least = min(least, errors[2])
+            if stuck > 2:
+                break  # finer nodes do not help against rounding
             self.error = 4 * float(sum(errors))  # to be on the safe side
             if before is not None:  # a second opinion, from the change that refining made
                 change = found.distance(before[0])
@@ -722,10 +575,12 @@ class VaryingIntercepts(_Engine):
             ratio = np.where(np.array(errors) > TOLERANCE / 16, np.clip(wanted, 0.4, 0.85), 1.0)
             step_v, step_a, step_inner = (ratio * self.steps).tolist()
             before = found, grid.log_marginal_likelihood
-        else:
+        if not self.error < TOLERANCE:
+            rounding = errors[2] > TOLERANCE / 4 and not max(errors[:2]) > TOLERANCE
+            seconds = perf_counter() - start
             raise ExactPosteriorError(
-                f"The quadrature did not converge (error estimate {self.error:.0e} posterior sd "
-                "after the finest grid); use less extreme priors."
+                f"The quadrature did not converge after {seconds:.1f} s (error estimate "
+                f"{self.error:.0e} posterior sd): {self.reason(rounding)}."
             )
         self.grid = grid
         self.log_marginal_likelihood = grid.log_marginal_likelihood
@@ -739,17 +594,63 @@ class VaryingIntercepts(_Engine):
             sd[tail] = np.nan
         return mean, sd
 
+    def reason(self, rounding=False) -> str:
+        """What limits the quadrature, to say so in a refusal."""
+        model, plan = self.model, self.plan
+        y, n = model.successes[model.trials > 0], model.trials[model.trials > 0]
+        if rounding and n.size and n.max() > MANY:
+            return (
+                f"{n.max():.0e} trials in one district are too many for numbers of 16 digits; "
+                "use fewer trials"
+            )
+        if self.order < 2.5:
+            return (
+                f"the tail of sigma falls too slowly (like sigma ** -{self.order + 1:.3g}); "
+                "use a prior on sigma with a lighter tail"
+            )
+        centre = reference_point(y, n)[2] if n.size else np.array([model.prior_mean])
+        far = max(centre.min() - model.prior_mean, model.prior_mean - centre.max())
+        if far > max(5 * model.prior_sd, 5):
+            return (
+                f"the prior mean of alpha_bar is {far:.3g} logits from every district; "
+                "use one nearer to the data"
+            )
+        if plan.reach > _REACH:
+            return (
+                f"the prior on alpha_bar, with an sd of {model.prior_sd:.3g} logits, is too wide for "
+                "what the districts say about it; use a narrower one"
+            )
+        if hasattr(self, "grid"):
+            contradiction = model.log_constant - self.grid.log_marginal_likelihood
+            if contradiction > 500:
+                return (
+                    f"the priors contradict the counts, which they make exp({contradiction:.0f}) times "
+                    "less probable than they could be; use wider priors"
+                )
+        middle, high = model.sigma(plan.v(np.array([0.0, plan.high]))[0])
+        if high > 1e10 * middle:
+            return (
+                f"sigma can lie far beyond {middle:.1g}, up to {high:.0e}; "
+                "use a prior on sigma with a lighter tail"
+            )
+        return (
+            f"{n.size} kinds of districts, of {n.min(initial=0):.3g} to {n.max(initial=0):.3g} trials, "
+            "need a finer grid than fits; use fewer districts, more similar counts "
+            "or less extreme priors"
+        )
+
+    _finer = 1.0  # times finer than usual, where a density asked for it
+
     @cached_property
     def fine(self) -> _Grid:
         """A finer grid for densities, which vary faster along it than moments do."""
         step_v, step_a, step_inner = self.steps
-        steps = step_v / 1.5, step_a / 2, step_inner / 1.2
+        steps = step_v / 1.5 / self._finer, step_a / 2 / self._finer, step_inner / 1.2
         grid = _make_grid(self.model, self.plan, steps, self.reach)
         change = abs(grid.log_marginal_likelihood - self.log_marginal_likelihood)
         if not change < TOLERANCE:
             raise ExactPosteriorError(
-                f"Two grids disagree on the marginal likelihood by {change:.0e}; "
-                "use less extreme priors."
+                f"Two grids disagree on the marginal likelihood by {change:.0e}: {self.reason()}."
             )
         return grid
 
@@ -806,8 +707,9 @@ class VaryingIntercepts(_Engine):
     def _given_sigma(self, slices: _Slices, unit: int):
         """Function of (rows, x): density of (y, alpha_j = x) given each row's sigma."""
         y, n = self.model.successes[unit], self.model.trials[unit]
-        p, q, centre = _reference(y, n)
-        others = slices.log_weight - slices.inner.log_integral[:, :, unit]
+        p, q, centre = reference_point(y, n)
+        own = slices.inner.log_integral[:, :, unit]
+        others = slices.log_weight - own
         splines = _Splines(slices, others)
         log_mass = others + slices.log_measure
         # Where sigma is wide beside the nodes of alpha_bar, sum over those nodes. Where it is
@@ -817,7 +719,7 @@ class VaryingIntercepts(_Engine):
         def density(rows, x, log_row):
             """Sum over rows of exp(log_row) times the density at ``x`` (or each row's own x)."""
             out = np.zeros(x.shape)
-            log_likelihood = _log_ratio(x - centre, y, n, p, q)[0]
+            log_likelihood = log_ratio(x - centre, y, n, p, q)[0]
             few = rows[narrow[rows]]
             if few.size:
                 at = x[:, None, None] - slices.sigma[few][:, None] * _HERMITE_Z
@@ -828,12 +730,14 @@ class VaryingIntercepts(_Engine):
             if many.size:
                 sigma = slices.sigma[many]
                 log_f = log_mass[many] + (log_row[~narrow[rows]] - np.log(sigma))[:, None]
-                keep = log_f > log_f.max() - 45
-                log_f = log_f[keep] - 0.5 * _LOG_TWO_PI
+                joint = log_f + own[many]
+                keep = joint > joint.max() - 45
+                log_f = log_f[keep] - 0.5 * LOG_TWO_PI
                 a = slices.alpha_bar[many][keep]
                 sigma = np.broadcast_to(sigma[:, None], keep.shape)[keep]
-                z = (x[:, None] - a) / sigma
-                out += np.exp(log_likelihood[:, None] + log_f - 0.5 * z * z).sum(1)
+                for part in np.array_split(np.arange(x.size), 1 + x.size * a.size // 1_000_000):
+                    z = (x[part, None] - a) / sigma
+                    out[part] += np.exp(log_likelihood[part, None] + log_f - 0.5 * z * z).sum(1)
             return out
 
         return density
@@ -905,9 +809,14 @@ class VaryingIntercepts(_Engine):
                 if marginal.error < TOLERANCE / 4:
                     break
         if not marginal.error < TOLERANCE / 4:
+            if name != "sigma" and self._finer < 2:
+                self._finer *= 1.5
+                for cached in ("fine", "_rows", "_mean_splines"):
+                    self.__dict__.pop(cached, None)
+                return self._tabulate(name, unit)
             raise ExactPosteriorError(
                 f"The distribution function of {name} did not converge "
-                f"(error estimate {marginal.error:.0e}); use less extreme priors."
+                f"(error estimate {marginal.error:.0e}): {self.reason()}."
             )
         return marginal
 
@@ -917,10 +826,18 @@ class FixedEffects(_Engine):
 
     names = ()
 
+    def reason(self) -> str:
+        """What limits the quadrature, to say so in a refusal."""
+        if self.model.trials.max() > 1e10:
+            return "the counts are too many for numbers of 16 digits; use fewer trials"
+        return "use a prior on alpha nearer to the data, or a narrower one"
+
     def __init__(self, model: Model):
         self.model = model
         y, n = model.successes, model.trials
-        fine, finer = (_inner(model.prior_mean, model.prior_sd, y, n, step) for step in (0.25, 0.2))
+        fine, finer = (
+            integrate_effect(model.prior_mean, model.prior_sd, y, n, step) for step in (0.25, 0.2)
+        )
         self.inner = finer
         sd = np.sqrt(finer.variance)
         sd_p = np.sqrt(finer.variance_p)
@@ -938,21 +855,21 @@ class FixedEffects(_Engine):
         self.error = float(np.abs(changes).max())
         if not self.error < TOLERANCE:
             raise ExactPosteriorError(
-                f"The quadrature did not converge (error estimate {self.error:.0e} posterior sd); "
-                "use a less extreme prior."
+                f"The quadrature did not converge (error estimate {self.error:.0e} posterior sd): "
+                f"{self.reason()}."
             )
         self.log_marginal_likelihood = float(finer.log_integral @ model.count) + model.log_constant
 
     def pdf(self, name, unit):
         model = self.model
         y, n = model.successes[unit], model.trials[unit]
-        p, q, centre = _reference(y, n)
+        p, q, centre = reference_point(y, n)
 
         def density(x):
             x = np.asarray(x, dtype=float)
-            log_f = _log_ratio(x - centre, y, n, p, q)[0]
+            log_f = log_ratio(x - centre, y, n, p, q)[0]
             log_f = log_f - 0.5 * ((x - model.prior_mean) / model.prior_sd) ** 2
-            log_f -= np.log(model.prior_sd) + 0.5 * _LOG_TWO_PI + self.inner.log_integral[unit]
+            log_f -= np.log(model.prior_sd) + 0.5 * LOG_TWO_PI + self.inner.log_integral[unit]
             return np.exp(log_f)
 
         return density

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from time import perf_counter
 
 import numpy as np
 from scipy.optimize import brentq
@@ -18,6 +19,9 @@ from scipy.special import sici
 
 SUFFICIENT = 1e-10
 """Tabulation stops when the estimated error of the distribution function is below this."""
+
+SECONDS = 10.0
+"""Tabulation stops, too, when it would take longer than this wall time."""
 
 
 class Marginal:
@@ -66,14 +70,16 @@ class Marginal:
     @classmethod
     def from_uniform(cls, density, low, high, to_t, from_t) -> Marginal:
         """Tabulate a normalised density of t between ``low`` and ``high``, halving the step."""
+        start = perf_counter()
         t = np.linspace(low, high, int(np.ceil((high - low) / 0.3)) + 1)
         value = density(t)
         for _ in range(6):
+            spent = perf_counter() - start
             between = (t[1:] + t[:-1]) / 2
             value = np.insert(density(between), np.arange(t.size), value)
             t = np.linspace(low, high, value.size)
             marginal = cls(t, value * (t[1] - t[0]), to_t, from_t)
-            if marginal.resolution < SUFFICIENT:
+            if marginal.resolution < SUFFICIENT or 2 * (perf_counter() - start) - spent > SECONDS:
                 break
         return marginal
 
