@@ -1,4 +1,4 @@
-"""Shared figures take colours, titles and words from the fits, and refuse an answer that is not theirs."""
+"""Shared figures read colours, titles and words from the fits, and refuse an answer not theirs."""
 
 import matplotlib.pyplot as plt
 import pytest
