@@ -5,7 +5,14 @@ import errno
 import pandas as pd
 import pytest
 
-from fieldguide.data import DATA_FOLDER, DataError, load_bangladesh, load_schools, load_three_districts
+from fieldguide.data import (
+    DATA_FOLDER,
+    DataError,
+    load_bangladesh,
+    load_schools,
+    load_three_districts,
+    quoted,
+)
 
 TEXT = (DATA_FOLDER / "bangladesh.csv").read_text(encoding="utf-8")
 
@@ -111,3 +118,10 @@ def test_what_the_system_refuses_is_a_data_error(tmp_path, monkeypatch, number, 
     with pytest.raises(DataError, match=words) as refusal:
         load_schools(tmp_path / "schools.csv")
     assert str(tmp_path / "schools.csv") in str(refusal.value)
+
+
+def test_quoted_figures_carry_their_source():
+    assert quoted("published")["source"].startswith("Blog post")
+    assert {"lme4", "blme"} <= set(quoted("r_schools")["versions"])
+    with pytest.raises(DataError, match=r"no_such\.json: cannot be read"):
+        quoted("no_such")

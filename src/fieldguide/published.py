@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 
 import arviz as az
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from fieldguide.data import DATA_FOLDER, load_three_districts
+from fieldguide.data import load_three_districts, quoted
 from fieldguide.problem import Problem, count_digest
 from fieldguide.reference import Reference
 
@@ -29,7 +28,7 @@ NAMES = {
 @cache
 def published() -> dict:
     """Return what the published analysis printed, by model (``data/published.json``)."""
-    return json.loads((DATA_FOLDER / "published.json").read_text(encoding="utf-8"))
+    return quoted("published")
 
 
 @cache

@@ -1,6 +1,6 @@
 """The book's tables, checked when they are loaded, stored results, and simulated trials."""
 
-from fieldguide.data.stored import Stored, stored
+from fieldguide.data.stored import Stored, quoted, stored
 from fieldguide.data.tables import (
     DATA_FOLDER,
     DataError,
@@ -35,6 +35,7 @@ __all__ = [
     "load_schools",
     "load_three_districts",
     "question_trial",
+    "quoted",
     "simulate_trial",
     "stored",
 ]

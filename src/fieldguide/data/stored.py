@@ -78,3 +78,27 @@ def stored(name: str, folder: str | Path | None = None) -> Stored:
         return Stored(pd.read_parquet(io.BytesIO(content)), provenance)
     except (ValueError, pa.ArrowException) as error:
         raise DataError(f"{path}: not a Parquet table ({error}); {remedy}.") from None
+
+
+def quoted(name: str) -> dict:
+    """Return figures that are quoted from elsewhere, with their source.
+
+    Parameters
+    ----------
+    name : str
+        ``"published"`` (the published case study) or ``"r_schools"`` (R's fits of the schools).
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is no JSON.
+    """
+    path = DATA_FOLDER / f"{name}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); restore it from the project.") from None
