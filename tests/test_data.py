@@ -122,6 +122,6 @@ def test_what_the_system_refuses_is_a_data_error(tmp_path, monkeypatch, number, 
 
 def test_quoted_figures_carry_their_source():
     assert quoted("published")["source"].startswith("Blog post")
-    assert {"lme4", "blme"} <= set(quoted("r_schools")["versions"])
+    assert {"lme4", "blme"} <= set(quoted("r_schools")["fits"]["versions"])
     with pytest.raises(DataError, match=r"no_such\.json: cannot be read"):
         quoted("no_such")

@@ -1,17 +1,19 @@
 """The districts' study: a page's small part agrees with the stored whole, and the whole says why."""
 
-import pandas as pd
 import pytest
+import scipy.stats
 
-from fieldguide.data import stored
+from fieldguide.data import load_three_districts, stored
+from fieldguide.fits import label, problem_of_fit
 from fieldguide.grid import agreement, run_grid
-from fieldguide.scores import caught_and_missed, flags, is_wrong
+from fieldguide.reference import districts_problem
 from fieldguide.studies.districts import (
     MODEL_COLUMNS,
     factorial_design,
     fit_three_districts,
     reduced_design,
     remedies_design,
+    sample_three_districts,
 )
 
 
@@ -58,6 +60,17 @@ def test_the_reduced_factorial_agrees_with_the_stored_one(tmp_path, factorial):
     assert agreement(other, factorial)["worst_z"] > 5
 
 
+def test_the_fits_are_of_the_three_districts_in_the_table_and_of_their_cell():
+    counts = load_three_districts()
+    cell = {"parameterization": "deviation", "prior": "HalfNormal(0.25)", "target_accept": 0.9}
+    fit = sample_three_districts(cell | {"seed": 3, "draws": 50, "tune": 50})
+    assert problem_of_fit(fit) == districts_problem(
+        counts["users"], counts["women"], sigma_prior=scipy.stats.halfnorm(scale=0.25)
+    )
+    assert label(fit) == "deviation, HalfNormal(0.25), target 0.9"
+    assert fit.attrs["seed"] == 3
+
+
 def test_the_reduced_factorial_is_part_of_the_whole():
     whole = factorial_design()
     assert len(whole) == 1280
@@ -67,27 +80,6 @@ def test_the_reduced_factorial_is_part_of_the_whole():
 def test_agreement_needs_fits_that_the_stored_table_has(factorial):
     with pytest.raises(ValueError, match="stored one lacks"):
         agreement(factorial.assign(seed=factorial["seed"] + 1000), factorial)
-
-
-def test_caught_and_missed_counts_every_fit_once():
-    table = pd.DataFrame(
-        {
-            "divergences": [0, 5, 0, 3],
-            "rhat": [1.0, 1.0, 1.05, 1.0],
-            "ess_bulk": 1000,
-            "ess_tail": 1000,
-            "bfmi": 0.9,
-            "sd_error:sigma": [0.5, -0.3, 0.0, 0.01],
-            "missing_share": 0.0,
-        }
-    )
-    assert is_wrong(table).tolist() == [True, True, False, False]
-    counts = caught_and_missed(table)
-    assert counts.loc["divergences"].tolist() == [1, 1, 1, 1]
-    assert counts.loc["R-hat"].tolist() == [0, 2, 1, 1]
-    assert counts.loc["any"].tolist() == [1, 1, 2, 0]
-    assert (counts.sum(axis=1) == len(table)).all()
-    assert flags(table)["any"].tolist() == [False, True, True, True]
 
 
 def test_non_centered_form_visits_the_neck_and_the_centered_form_does_not(factorial):

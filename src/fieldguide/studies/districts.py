@@ -75,12 +75,24 @@ def fit_three_districts(cell: Mapping) -> dict:
         The figures of `fieldguide.scores.Score`, flat. ``seconds`` is the wall time of sampling
         four chains one after another, without compiling under nutpie and with it under PyMC.
     """
-    draws = _sample(cell)
+    draws = sample_three_districts(cell)
     row = score(draws, _exact(cell["prior"])).to_series().to_dict()
     return {name: value for name, value in row.items() if name != "label" and name not in cell}
 
 
-def _sample(cell: Mapping) -> xr.DataTree:
+def sample_three_districts(cell: Mapping) -> xr.DataTree:
+    """Sample the three districts as one cell of a design says.
+
+    Parameters
+    ----------
+    cell : mapping
+        See `fit_three_districts`.
+
+    Returns
+    -------
+    DataTree
+        Four chains, with their record (`fieldguide.fits.record`) and the wall time of sampling.
+    """
     model = _model(cell["parameterization"], cell["prior"])
     dense = cell.get("metric", "diagonal") == "dense"
     settings = {
