@@ -464,6 +464,21 @@ def run_grid(
     GridError
         If a fit raised an error or returned no figures, with its cell; if another run is at work on
         the path; if a file is damaged. Finished fits are kept and the next call resumes.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from tempfile import TemporaryDirectory
+    >>> with ThreadPoolExecutor(2) as executor, TemporaryDirectory() as folder:
+    ...     table = run_grid(
+    ...         cross(x=[1, 2, 3]),
+    ...         lambda cell: {"square": cell["x"] ** 2},
+    ...         f"{folder}/squares.parquet",
+    ...         executor=executor,
+    ...         progress=False,
+    ...     )
+    >>> table.to_dict("list")
+    {'x': [1, 2, 3], 'square': [1, 4, 9]}
     """
     cells, keys = _checked_design(design)
     path = _checked_path(path)

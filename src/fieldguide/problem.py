@@ -112,6 +112,13 @@ def count_digest(labels, *counts) -> str:
         The groups' labels; only their text counts, as `plain_label` writes it.
     *counts : array_like, shape (group,)
         Successes and trials; for several arms those of each, in the order of the arms' names.
+
+    Examples
+    --------
+    >>> count_digest([1, 2, 3], [30, 7, 2], [117, 20, 2]) == count_digest(
+    ...     [3, 2, 1], [2, 7, 30], [2, 20, 117]
+    ... )
+    True
     """
     columns = [np.asarray(column, dtype=float) for column in counts]
     return digest([plain_label(label), *row] for label, *row in zip(labels, *columns, strict=True))

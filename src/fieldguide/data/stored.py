@@ -48,6 +48,12 @@ def stored(name: str, folder: str | Path | None = None) -> Stored:
     ------
     DataError
         If there is no such table, or the table is not the one that its provenance describes.
+
+    Examples
+    --------
+    >>> fits, provenance = stored("factorial")
+    >>> len(fits), provenance["command"]
+    (1280, 'python -m fieldguide.studies factorial')
     """
     folder = DATA_FOLDER if folder is None else Path(folder)
     path, sidecar = folder / f"{name}.parquet", folder / f"{name}.json"

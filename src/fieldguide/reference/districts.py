@@ -277,6 +277,19 @@ def exact_posterior(
     ExactPosteriorError
         If the estimated error stays above 4e-7 posterior sds, with the finest grid or for ten
         seconds; the message says what limits it.
+
+    Examples
+    --------
+    Three districts, 30 of 117, 7 of 20 and 2 of 2:
+
+    >>> import scipy.stats
+    >>> exact = exact_posterior([30, 7, 2], [117, 20, 2], sigma_prior=scipy.stats.expon())
+    >>> exact.to_series().round(3).to_dict()
+    {'alpha_bar': -0.51, 'sigma': 0.836, 'alpha[1]': -1.012, 'alpha[2]': -0.686, 'alpha[3]': 0.139}
+    >>> round(float(exact.cdf("sigma", 0.1)), 4)
+    0.0931
+    >>> exact.interval(0.89, "alpha")["alpha"].sel(district=3).round(2).values.tolist()
+    [-1.22, 2.67]
     """
     model, labels, probs = _check(successes, trials, alpha_prior, sigma_prior, district, probs)
     problem = districts_problem(

@@ -189,6 +189,16 @@ def schools_posterior(
         If a prior is improper, not positive, or of the wrong shape.
     ExactPosteriorError
         If the error estimate exceeds ``TOLERANCE``.
+
+    Examples
+    --------
+    >>> from fieldguide.data import load_schools
+    >>> from fieldguide.models.schools import FORMULA, LKJ_ETA, PRIORS, with_catholic
+    >>> from fieldguide.reml import cross_products
+    >>> sums = cross_products(FORMULA, with_catholic(load_schools()))
+    >>> exact = schools_posterior(sums, lkj_eta=LKJ_ETA, **PRIORS)
+    >>> round(float(exact.mean["beta"].sel(term="ses")), 2), round(float(exact.mean["sd_slope"]), 2)
+    (2.96, 0.35)
     """
     priors = _check_priors(sums, sd_prior, sigma_prior, fixed_prior, lkj_eta)
     model = _Model(sums, priors)

@@ -286,6 +286,13 @@ def trial_posterior(
         If the counts make no sense.
     ExactPosteriorError
         If the effective sample is below 5% of the points.
+
+    Examples
+    --------
+    >>> from fieldguide.data import question_trial
+    >>> answer = trial_posterior(question_trial())
+    >>> round(float(answer.mean["risk_difference"]), 2), answer.error < 0.01
+    (0.08, True)
     """
     counts, priors = _checked(trial), priors or TrialPriors()
     size = counts["n_control"] + counts["n_treated"]
