@@ -24,4 +24,6 @@ def fit(cell):
     return figures
 
 
-STUDIES = (Study("small", design, fit, ("parameterization", "prior"), {"districts": 3}, "sixty fits"),)
+STUDIES = (
+    Study("small", design, fit, ("parameterization", "prior"), lambda: {"districts": 3}, "sixty fits"),
+)

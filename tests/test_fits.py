@@ -99,6 +99,71 @@ def test_a_graph_of_another_model_has_no_name():
         problem_of(stranger)
 
 
+def with_names_of_the_book(effects, likelihood, extra=None):
+    """A model with the names, priors and counts of the book's, and something else inside."""
+    with pm.Model(coords={"district": COUNTS.index}) as model:
+        alpha_bar = pm.Normal("alpha_bar", 0, 1.5)
+        sigma = pm.Exponential("sigma", 1)
+        alpha = effects(alpha_bar, sigma)
+        likelihood(alpha)
+        if extra is not None:
+            pm.Potential("extra", extra(alpha))
+    return model
+
+
+def logit_link(alpha):
+    pm.Binomial("users", n=WOMEN, logit_p=alpha, observed=USERS, dims="district")
+
+
+def probit_link(alpha):
+    pm.Binomial("users", n=WOMEN, p=pm.math.invprobit(alpha), observed=USERS, dims="district")
+
+
+def normal_effects(alpha_bar, sigma):
+    return pm.Normal("alpha", alpha_bar, sigma, dims="district")
+
+
+def heavy_effects(alpha_bar, sigma):
+    return pm.StudentT("alpha", nu=4, mu=alpha_bar, sigma=sigma, dims="district")
+
+
+def doubled_effects(alpha_bar, sigma):
+    z = pm.Normal("z", 0, 1, dims="district")
+    return pm.Deterministic("alpha", alpha_bar + 2 * sigma * z, dims="district")
+
+
+@pytest.mark.parametrize(
+    ("effects", "likelihood", "extra"),
+    [
+        (normal_effects, probit_link, None),
+        (heavy_effects, logit_link, None),
+        (doubled_effects, logit_link, None),
+        (normal_effects, logit_link, lambda alpha: -(alpha.sum() ** 2)),
+        (normal_effects, lambda alpha: logit_link(alpha + 1), None),
+    ],
+    ids=["probit link", "Student t population", "doubled spread", "a term more", "an offset"],
+)
+def test_a_model_with_the_books_names_and_another_density_is_refused(effects, likelihood, extra):
+    with pytest.raises(UnknownModelError, match="but not its density"):
+        problem_of(with_names_of_the_book(effects, likelihood, extra))
+
+
+def test_a_non_centered_model_may_call_its_coordinate_as_it_likes():
+    def effects(alpha_bar, sigma):
+        offset = pm.Normal("offset", 0, 1, dims="district")
+        return pm.Deterministic("alpha", alpha_bar + sigma * offset, dims="district")
+
+    model = with_names_of_the_book(effects, logit_link)
+    assert parameterization_of(model) == "non-centered"
+    assert problem_of(model) == problem_of(varying_intercept_model(USERS, WOMEN))
+
+
+def test_a_partial_form_with_weights_of_its_own_is_known():
+    model = varying_intercept_model(USERS, WOMEN, parameterization="partial", weights=[0.9, 0.5, 0.1])
+    assert parameterization_of(model) == "partial"
+    assert problem_of(model) == problem_of(varying_intercept_model(USERS, WOMEN))
+
+
 def test_a_model_is_declared_like_another_only_if_it_is_the_same():
     rng = np.random.default_rng(1)
     known = varying_intercept_model(USERS, WOMEN)
@@ -109,11 +174,11 @@ def test_a_model_is_declared_like_another_only_if_it_is_the_same():
         pm.Potential("counts", loglik.sum())
     with pytest.raises(UnknownModelError):
         problem_of(same)
-    assert declare_like(same, known, rng) < 1e-6
+    assert declare_like(same, known, None, rng) < 1e-6
     assert (problem_of(same), parameterization_of(same)) == (problem_of(known), "centered")
     other = varying_intercept_model(USERS, WOMEN, sigma_prior=scipy.stats.halfnorm())
     with pytest.raises(UnknownModelError, match="part by"):
-        declare_like(varying_intercept_model(USERS, WOMEN), other, rng)
+        declare_like(varying_intercept_model(USERS, WOMEN), other, None, rng)
 
 
 def test_the_schools_models_belong_to_their_exact_answer():
@@ -192,6 +257,10 @@ def test_new_data_make_another_problem():
     data = {"successes_data": USERS * [1, 1, 0], "trials": WOMEN * [1, 1, 0]}
     (before,) = sample_seeds(model, [1], **SHORT, chains=2)
     (after,) = sample_seeds(model, [1], data=data, **SHORT, chains=2)
+    (again,) = sample_seeds(model, [1], **SHORT, chains=2)  # the model has kept its own data
+    assert again.attrs == before.attrs
+    np.testing.assert_array_equal(again["posterior"]["sigma"], before["posterior"]["sigma"])
+    assert not np.array_equal(after["posterior"]["sigma"], before["posterior"]["sigma"])
     assert fits.problem_of_fit(before).data == count_digest(COUNTS.index, USERS, WOMEN)
     assert fits.problem_of_fit(after).data == count_digest(COUNTS.index, *data.values())
     assert label(before).startswith("mme0: ")

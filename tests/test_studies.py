@@ -40,7 +40,7 @@ def test_a_stored_table_is_the_one_that_its_study_makes_today(study):
     assert table.drop(columns=list(design)).notna().any(axis=1).all()
     assert provenance["fits"] == len(design)
     assert provenance["design"] == {name: design[name].unique().tolist() for name in design}
-    assert provenance["data"] == json.loads(json.dumps(study.data))
+    assert provenance["data"] == json.loads(json.dumps(study.data()))
     assert provenance["versions"].keys() >= {"pymc", "nutpie", "numpy", "scipy"}
     assert provenance["command"] == f"python -m fieldguide.studies {study.name}"
     assert provenance["code"] == code_digest(study.fit)
@@ -53,7 +53,9 @@ def test_every_stored_table_has_a_study():
 
 @pytest.fixture
 def made(tmp_path):
-    study = Study("squares", functools.partial(cross, x=range(3)), square, (), {"x": [0, 1, 2]}, "")
+    study = Study(
+        "squares", functools.partial(cross, x=range(3)), square, (), lambda: {"x": [0, 1, 2]}, ""
+    )
     with ThreadPoolExecutor(1) as executor:
         make(study, tmp_path, executor=executor, progress=False)
     return tmp_path
@@ -259,7 +261,7 @@ def test_a_fit_whose_code_cannot_be_followed_is_refused():
 
 
 def squares(fit, count):
-    return Study("squares", functools.partial(cross, x=range(count)), fit, (), {}, "squares")
+    return Study("squares", functools.partial(cross, x=range(count)), fit, (), dict, "squares")
 
 
 def test_a_grown_design_keeps_its_fits_and_changed_code_keeps_none(sample, tmp_path):

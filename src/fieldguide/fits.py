@@ -93,6 +93,11 @@ def sample(
     -------
     DataTree
         What ``pm.sample`` returned. Its attributes say what it is; see `record`.
+
+    Raises
+    ------
+    UnknownModelError
+        If the model is none of this book's; sample it with ``pm.sample``.
     """
     import pymc as pm
 
@@ -123,7 +128,14 @@ def sample(
 
 
 def compiled_model(model: pm.Model, var_names: Iterable[str] | None = None):
-    """Compile a model for nutpie, once for each model of this process."""
+    """Compile a model for nutpie, once for each model of this process.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    var_names : iterable of str, optional
+        Variables to keep; all by default. Only the first call for a model chooses.
+    """
     import nutpie
 
     if model not in _compiled:
@@ -152,7 +164,7 @@ def sample_seeds(
     target_accept, draws, tune
         Of every fit, which has four chains.
     data : mapping, optional
-        New values of the model's ``pm.Data``.
+        Values of the model's ``pm.Data`` for these fits; the model keeps its own.
     **settings
         Handed on to ``nutpie.sample``.
 
@@ -166,12 +178,18 @@ def sample_seeds(
 
     from fieldguide.models.graph import parameterization_of, problem_of
 
-    compiled = compiled_model(model)
-    if data is not None:
-        compiled = compiled.with_data(**data)
+    problem_of(model)  # refused before anything is changed
+    before = {variable.name: variable.get_value() for variable in model.data_vars}
+    try:
         with model:
-            pm.set_data(dict(data))
-    problem, parameterization = problem_of(model), parameterization_of(model)
+            pm.set_data(dict(data or {}))
+        now = {variable.name: variable.get_value() for variable in model.data_vars}
+        compiled = compiled_model(model)
+        compiled = compiled.with_data(**now) if now else compiled
+        problem, parameterization = problem_of(model), parameterization_of(model)
+    finally:
+        with model:
+            pm.set_data(before)
     settings = {"chains": 4, "progress_bar": False} | settings
     fits = []
     for seed in seeds:
@@ -223,6 +241,7 @@ def _said(fit: xr.DataTree) -> Problem:
     problem = problem_of_fit(fit)
     if problem is None:
         raise UnlabelledFitError(
-            "The fit does not say what it is; sample with fieldguide.sample, which writes it down."
+            "The fit does not say what it is; sample with fieldguide.sample, which writes it down, or "
+            "give score a label."
         )
     return problem

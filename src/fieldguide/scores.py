@@ -174,7 +174,11 @@ def _matching(posterior: xr.Dataset, exact: Reference, var_names: Iterable[str] 
     for dim, size in exact.mean[wanted].sizes.items():
         labels = exact.mean[dim].values if dim in exact.mean.coords else None
         if dim not in chosen.sizes or chosen.sizes[dim] != size:
-            raise ValueError(f"The fit and the exact answer differ in the size of {dim!r}.")
+            raise ValueError(
+                f"The fit and the exact answer differ in the size of {dim!r}: it is {size} in the "
+                f"answer, and the fit has {dict(chosen.sizes)}. Build the model with "
+                f"pm.Model(coords={{{dim!r}: [...]}}) and dims={dim!r}."
+            )
         if labels is not None and dim in chosen.coords:
             if set(labels) != set(chosen[dim].values):
                 raise ValueError(f"Give the model and the exact answer the same {dim} labels.")

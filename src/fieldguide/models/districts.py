@@ -177,6 +177,10 @@ def varying_intercept_model(
                 "alpha", alpha_bar + sigma ** (1 - w) * (x - w * alpha_bar), dims="district"
             )
         pm.Binomial("successes", n=n, logit_p=alpha, observed=y, dims="district")
+    if weights is not None:  # they cannot be read from the graph
+        priors = {"alpha_bar": prior_name(alpha_prior), "sigma": prior_name(sigma_prior)}
+        data = count_digest(_coords(district, len(successes))["district"], successes, trials)
+        declare(model, Problem.of("varying intercept", priors, data), parameterization)
     return model
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytensor.tensor as pt
+import scipy.stats
 from pytensor.graph.traversal import ancestors
 
-from fieldguide.priors import prior_parameters, written
+from fieldguide.priors import TrialPriors, half_student_t, prior_name, prior_parameters, written
 from fieldguide.problem import Problem, count_digest
 
 _HYPERPARAMETERS = {
@@ -19,6 +21,7 @@ _HYPERPARAMETERS = {
     frozenset({"intercept", "effect", "sd_intercept", "sd_effect"}): "varying intercept and effect",
 }
 _declared: WeakKeyDictionary[pm.Model, tuple[Problem, str]] = WeakKeyDictionary()
+_verified: WeakSet[pm.Model] = WeakSet()
 
 
 class UnknownModelError(ValueError):
@@ -82,7 +85,11 @@ def as_pymc_prior(name: str, frozen, *, scale=None) -> pt.TensorVariable:
 
 
 def problem_of(model: pm.Model) -> Problem:
-    """Read from a model's graph which posterior it has.
+    """Read from a model's graph which posterior it has, and make sure that it has it.
+
+    Names, priors and counts are read from the graph. Then the model of this book that has them is
+    built, and the two log densities are compared at random points (once for each model): another
+    link, another distribution of the groups or a term more is another posterior.
 
     Parameters
     ----------
@@ -109,16 +116,73 @@ def problem_of(model: pm.Model) -> Problem:
             f"The model of {', '.join(v.name for v in model.free_RVs)} is none of this book's with "
             "its counts in the graph; name it with fieldguide.models.declare."
         )
-    columns, labels = [], None
+    counts, labels = {}, []
     for observed in sorted(model.observed_RVs, key=lambda rv: rv.name):
         if observed.owner.op.name != "binomial":
-            raise UnknownModelError(f"{observed.name} is not binomial; name the model with declare.")
+            raise UnknownModelError(
+                f"{observed.name} is not binomial; compare the model with a known one by declare_like."
+            )
         trials = observed.owner.op.dist_params(observed.owner)[0].eval()
         successes = model.rvs_to_values[observed].eval()
         dims = model.named_vars_to_dims.get(observed.name)
-        columns += [successes, np.broadcast_to(trials, successes.shape)]
-        labels = model.coords[dims[0]] if dims else range(1, successes.size + 1)
-    return Problem.of(kind, priors, count_digest(labels, *columns))
+        counts[observed.name] = successes, np.broadcast_to(trials, successes.shape)
+        labels = list(model.coords[dims[0]] if dims else range(1, successes.size + 1))
+    if model not in _verified:
+        _verify(model, kind, priors, counts, labels)
+        _verified.add(model)
+    named = {
+        name: prior if isinstance(prior, str) else prior_name(prior) for name, prior in priors.items()
+    }
+    return Problem.of(kind, named, count_digest(labels, *(c for pair in counts.values() for c in pair)))
+
+
+def _verify(model: pm.Model, kind: str, priors: dict, counts: dict, labels: list) -> None:
+    """Raise `UnknownModelError` unless the model has the density of the book's model of its kind."""
+    from fieldguide.models.districts import fixed_effects_model, varying_intercept_model
+    from fieldguide.models.trial import trial_model
+
+    form = parameterization_of(model)
+    with pm.Model(model=None) as known:  # a context of its own, for the caller's may be open
+        if kind == "varying intercept and effect":
+            if set(counts) != {"control", "treated"}:
+                raise UnknownModelError("The arms of a trial are called control and treated.")
+            columns = {arm: y for arm, (y, _) in counts.items()}
+            columns |= {f"n_{arm}": n for arm, (_, n) in counts.items()}
+            lkj = {"lkj_eta": float(priors["corr"][4:-1])} if "corr" in priors else {}
+            trial_priors = TrialPriors(priors["intercept"], priors["effect"], priors["sd_effect"], **lkj)
+            trial_model(
+                pd.DataFrame(columns, index=labels),
+                parameterization=form,
+                correlated="corr" in priors,
+                priors=trial_priors,
+            )
+        elif kind == "fixed effects":
+            ((successes, trials),) = counts.values()
+            fixed_effects_model(successes, trials, alpha_prior=priors["alpha"])
+        else:
+            ((successes, trials),) = counts.values()
+            varying_intercept_model(
+                successes,
+                trials,
+                parameterization=form,
+                sigma_prior=priors["sigma"],
+                alpha_prior=priors["alpha_bar"],
+            )
+    ours = [rv.name for rv in known.free_RVs]
+    names = {rv.name: rv.name if rv.name in ours else None for rv in model.free_RVs}
+    left = [name for name in ours if name not in names]
+    for name in (name for name, other in names.items() if other is None):  # such as offset for z
+        names[name] = left.pop(0) if left else None
+    if left or None in names.values():
+        gap = np.inf
+    else:
+        gap = log_density_gap(model, known, names, np.random.default_rng(0), points=5)
+    if not gap < 1e-5:
+        raise UnknownModelError(
+            f"The model has the names and priors of this book's {kind} model, but not its density: "
+            "look at its link, at the distribution of its groups, and for terms more. If it is another "
+            "model on purpose, this book has no answer for it."
+        )
 
 
 def parameterization_of(model: pm.Model) -> str:
@@ -127,7 +191,8 @@ def parameterization_of(model: pm.Model) -> str:
     Returns
     -------
     {"fixed", "centered", "deviation", "partial", "non-centered", "marginal"}
-        By what the groups' free variables depend on: nothing (non-centered), a spread
+        Or what was declared, such as ``"integrated"``. By what the groups' free variables depend on:
+        nothing (non-centered), a spread
         (deviation), or a spread and a mean (centered; partial if the effects are computed from
         them). Without free variables for the groups it is marginal, without a spread fixed.
     """
@@ -150,13 +215,27 @@ def parameterization_of(model: pm.Model) -> str:
 
 
 def declare(model: pm.Model, problem: Problem, parameterization: str) -> pm.Model:
-    """Say what a model is whose data do not stand in its graph as counts; return it."""
+    """Say what a model is whose data do not stand in its graph as counts.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    problem : Problem
+        Which posterior it has.
+    parameterization : str
+        In which coordinates, such as ``"integrated"``.
+
+    Returns
+    -------
+    pymc.Model
+        The same model.
+    """
     _declared[model] = problem, parameterization
     return model
 
 
 def declare_like(
-    model: pm.Model, other: pm.Model, rng, names: Mapping | None = None, tol: float = 1e-6
+    model: pm.Model, other: pm.Model, names: Mapping[str, str] | None, rng, tol: float = 1e-6
 ) -> float:
     """Say that a model written by hand is a known one, after making sure that it is.
 
@@ -164,10 +243,10 @@ def declare_like(
     ----------
     model, other : pymc.Model
         The model written by hand and the known one.
+    names : mapping or None
+        As for `log_density_gap`; None where they are the same.
     rng : numpy.random.Generator
         Draws the points at which the two are compared.
-    names : mapping, optional
-        As for `log_density_gap`; the same names by default.
     tol : float
         Largest gap that is tolerated.
 
@@ -189,8 +268,11 @@ def declare_like(
     return gap
 
 
-def _priors(model: pm.Model) -> dict[str, str]:
-    """Priors of the variables that depend on no other; standard normal coordinates left out."""
+def _priors(model: pm.Model) -> dict:
+    """Priors of the variables that depend on no other; standard normal coordinates left out.
+
+    Frozen SciPy distributions by variable, and ``corr``, the name of an LKJ prior.
+    """
     computed = {v for d in model.deterministics for v in ancestors([d])}
     found = {}
     for rv in model.free_RVs:
@@ -200,33 +282,30 @@ def _priors(model: pm.Model) -> dict[str, str]:
         values = [np.unique(p.eval()) for p in parameters]
         if any(value.size != 1 for value in values):
             raise UnknownModelError(f"The prior of {rv.name} differs between its elements.")
-        name = _prior_name(rv.name, rv.owner.op.name, [float(v[0]) for v in values])
-        if rv.ndim and rv in computed and name == "Normal(0, 1)":
+        family, p = rv.owner.op.name, [float(v[0]) for v in values]
+        if family == "beta" and rv.name.endswith("half") and p[0] == p[1]:
+            found["corr"] = written("LKJ", p[0])  # of 2 x 2: (1 + corr) / 2 is Beta(eta, eta)
             continue
-        if name.startswith("LKJ"):
-            found["corr"] = name
-        else:
-            found[rv.name] = name
+        if family not in _FROZEN:
+            raise UnknownModelError(f"The prior of {rv.name} is a {family}, which has no name here.")
+        prior = _FROZEN[family](*p)
+        if not (rv.ndim and rv in computed and prior_name(prior) == "Normal(0, 1)"):
+            found[rv.name] = prior
     return found
 
 
-def _prior_name(variable: str, family: str, p: list[float]) -> str:
-    if family == "beta" and variable.endswith("half") and p[0] == p[1]:
-        return written("LKJ", p[0])  # of 2 x 2: (1 + corr) / 2 is Beta(eta, eta)
-    known = {
-        "normal": lambda: ("Normal", *p),
-        "exponential": lambda: ("Exponential", 1 / p[0]),
-        "halfnormal": lambda: ("HalfNormal", p[1]),
-        "halfcauchy": lambda: ("HalfCauchy", p[-1]),
-        "halfstudentt": lambda: ("HalfStudentT", *p),
-        "gamma": lambda: ("Gamma", p[0], 1 / p[1]),
-        "invgamma": lambda: ("InverseGamma", *p),
-        "lognormal": lambda: ("LogNormal", *p),
-        "uniform": lambda: ("Uniform", *p),
-    }
-    if family not in known:
-        raise UnknownModelError(f"The prior of {variable} is a {family}, which has no name here.")
-    return written(*known[family]())
+_FROZEN = {
+    "normal": scipy.stats.norm,
+    "exponential": lambda scale: scipy.stats.expon(scale=scale),
+    "halfnormal": lambda _, sigma: scipy.stats.halfnorm(scale=sigma),
+    "halfcauchy": lambda *p: scipy.stats.halfcauchy(scale=p[-1]),
+    "halfstudentt": half_student_t,
+    "gamma": lambda alpha, scale: scipy.stats.gamma(alpha, scale=scale),
+    "invgamma": lambda alpha, beta: scipy.stats.invgamma(alpha, scale=beta),
+    "lognormal": lambda mu, sigma: scipy.stats.lognorm(sigma, scale=np.exp(mu)),
+    "uniform": lambda low, high: scipy.stats.uniform(low, high - low),
+}
+"""SciPy's distribution for the name and the parameters of a PyTensor one."""
 
 
 def log_density_gap(model: pm.Model, other: pm.Model, names: dict[str, str], rng, points: int = 20):

@@ -33,8 +33,9 @@ class Study:
         processes can import it and its code can be followed.
     group : tuple of str
         Design columns that share a compiled model.
-    data : mapping
-        What is fitted, for the provenance: the data, or how they are simulated.
+    data : callable
+        Returns what is fitted, as a mapping for the provenance: the table with a digest of its
+        values, or how data are simulated. Fits of other data do not count as made.
     title : str
         What the study is about, in a line.
     """
@@ -43,7 +44,7 @@ class Study:
     design: Callable[[], pd.DataFrame]
     fit: Callable[[Mapping], Mapping]
     group: tuple[str, ...]
-    data: Mapping
+    data: Callable[[], Mapping]
     title: str
 
 

@@ -28,10 +28,10 @@ PACKAGE = __name__.partition(".")[0]
 def code_digest(function: Callable) -> str:
     """Return sixteen hexadecimal digits that change with the code that a function uses.
 
-    Comments, docstrings, layout and code that the function does not reach do not count. A constant,
-    that is a name in capitals, counts by its value where it is made of numbers, strings and
-    SciPy distributions. Other variables of a module, such as locks and caches, change while a program
-    runs, so the statement that makes them counts.
+    Comments, docstrings, the messages of exceptions, layout and code that the function does not reach
+    do not count. A constant, that is a name in capitals, counts by its value where it is made of
+    numbers, strings and SciPy distributions. Other variables of a module, such as locks and caches,
+    change while a program runs, so the statement that makes them counts.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ def code_digest(function: Callable) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-Reference = tuple[str, str]
+_Name = tuple[str, str]
 """A module and a name in it; no name for the module as a whole."""
 
 
-def _describe(module: str, name: str, packages: set[str]) -> tuple[str, list[Reference]]:
+def _describe(module: str, name: str, packages: set[str]) -> tuple[str, list[_Name]]:
     """Return what a name of a module stands for, as text, and which other names that text uses."""
     if not name:
         tree = _tree(module)
@@ -98,7 +98,7 @@ def _describe(module: str, name: str, packages: set[str]) -> tuple[str, list[Ref
     return "\n".join(text), found
 
 
-def _described_at_run_time(module: str, name: str, packages: set[str]) -> tuple[str, list[Reference]]:
+def _described_at_run_time(module: str, name: str, packages: set[str]) -> tuple[str, list[_Name]]:
     """Follow a name that no statement of the module binds, such as one that it loads when asked."""
     if hasattr(builtins, name) and name not in vars(sys.modules[module]):
         return "built in", []
@@ -116,7 +116,12 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 class _Words(ast.NodeTransformer):
-    """Takes out docstrings and every other string that stands alone."""
+    """Takes out docstrings and every other string that stands alone, and what exceptions say."""
+
+    def visit_Raise(self, node):
+        if isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func
+        return node
 
     def visit_Expr(self, node):
         alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -192,7 +197,7 @@ def _imported(node: ast.Import | ast.ImportFrom, module: str) -> dict[str, str]:
     return {alias.asname or alias.name: f"{source}:{alias.name}" for alias in node.names}
 
 
-def _resolved(module: str, names: list[str]) -> list[Reference]:
+def _resolved(module: str, names: list[str]) -> list[_Name]:
     """Follow ``module.a.b`` through submodules to a name, or to a module as a whole."""
     while names:
         submodule = f"{module}.{names[0]}"
@@ -205,7 +210,7 @@ def _resolved(module: str, names: list[str]) -> list[Reference]:
     return [(module, "")]
 
 
-def _uses(node: ast.AST, module: str, packages: set[str]) -> list[Reference]:
+def _uses(node: ast.AST, module: str, packages: set[str]) -> list[_Name]:
     """Return the names of the packages that a piece of source refers to."""
     names = _global_names(symtable.symtable(ast.unparse(node), module, "exec"))
     local = {}
@@ -291,7 +296,7 @@ def _value(value) -> str:
     return f"{family}{_value([*map(float, shapes), float(loc), float(scale)])}"
 
 
-def _own_distributions(value, packages: set[str]) -> list[Reference]:
+def _own_distributions(value, packages: set[str]) -> list[_Name]:
     """Return the classes of the packages that distributions inside a constant belong to."""
     if isinstance(value, dict):
         value = [*value.values()]

@@ -18,6 +18,7 @@ from fieldguide.fits import compiled_model, sample, sample_seeds
 from fieldguide.grid import cross
 from fieldguide.models import PARAMETERIZATIONS, marginal_model, recover_alpha, varying_intercept_model
 from fieldguide.priors import SIGMA_PRIOR, prior_name
+from fieldguide.problem import count_digest
 from fieldguide.reference import DistrictsPosterior, exact_posterior
 from fieldguide.scores import score
 from fieldguide.studies import Study
@@ -32,6 +33,9 @@ PRIORS = {
 TARGETS = (0.8, 0.9, 0.95, 0.99)
 MODEL_COLUMNS = ["parameterization", "prior"]
 """Design columns that choose the compiled model."""
+
+INIT = {"diag": "jitter+adapt_diag", "dense": "jitter+adapt_full"}
+"""What PyMC calls its metrics."""
 
 _compiling = threading.Lock()
 
@@ -66,8 +70,8 @@ def fit_three_districts(cell: Mapping) -> dict:
         ``parameterization`` (one of `fieldguide.models.PARAMETERIZATIONS` or ``"marginal"``),
         ``prior`` (a key of `PRIORS`), ``target_accept``, ``seed``; optionally ``sampler``
         (``"nutpie"`` or ``"pymc"``), ``tune``, ``draws`` (1000 each, per chain, of 4 chains) and
-        ``metric`` (``"diagonal"`` or ``"dense"``: nutpie's low-rank metric, PyMC's
-        ``jitter+adapt_full``).
+        ``metric`` (``"diag"``; ``"low_rank"`` with nutpie, ``"dense"`` with PyMC) and
+        ``save_warmup`` (False; with nutpie).
 
     Returns
     -------
@@ -94,7 +98,7 @@ def sample_three_districts(cell: Mapping) -> xr.DataTree:
         Four chains, with their record (`fieldguide.fits.record`) and the wall time of sampling.
     """
     model = _model(cell["parameterization"], cell["prior"])
-    dense = cell.get("metric", "diagonal") == "dense"
+    metric = cell.get("metric", "diag")
     settings = {
         "draws": int(cell.get("draws", 1000)),
         "tune": int(cell.get("tune", 1000)),
@@ -107,7 +111,7 @@ def sample_three_districts(cell: Mapping) -> xr.DataTree:
         draws = sample(
             **settings,
             model=model,
-            init="jitter+adapt_full" if dense else "jitter+adapt_diag",
+            init=INIT[metric],
             nuts_sampler="pymc",
             random_seed=seed,
             progressbar=False,
@@ -122,7 +126,7 @@ def sample_three_districts(cell: Mapping) -> xr.DataTree:
             model,
             [seed],
             **settings,
-            adaptation="low_rank" if dense else "diag",
+            adaptation=metric,
             save_warmup=bool(cell.get("save_warmup", False)),
         )
     if cell["parameterization"] == "marginal":
@@ -165,7 +169,7 @@ def remedies_design(seeds: Iterable[int] = range(10)) -> pd.DataFrame:
         "sampler": "nutpie",
         "tune": 1000,
         "draws": 1000,
-        "metric": "diagonal",
+        "metric": "diag",
         "save_warmup": True,
     }
     changes = {
@@ -174,7 +178,7 @@ def remedies_design(seeds: Iterable[int] = range(10)) -> pd.DataFrame:
         "target_accept 0.99": {"target_accept": 0.99},
         "5 x tuning": {"tune": 5000},
         "10 x draws": {"draws": 10_000},
-        "dense metric": {"metric": "dense"},
+        "low-rank metric": {"metric": "low_rank"},
         "PyMC's sampler": {"sampler": "pymc"},
         "PyMC's sampler, target_accept 0.95": {"sampler": "pymc", "target_accept": 0.95},
         "PyMC's sampler, dense metric": {"sampler": "pymc", "metric": "dense"},
@@ -192,7 +196,10 @@ def remedies_design(seeds: Iterable[int] = range(10)) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-_DATA = {"table": "bangladesh.csv", "districts": [1, 2, 3]}
+def _table() -> dict:
+    digest = count_digest(load_three_districts().index, *_counts())
+    return {"table": "bangladesh.csv", "districts": [1, 2, 3], "digest": digest}
+
 
 STUDIES = (
     Study(
@@ -200,7 +207,7 @@ STUDIES = (
         factorial_design,
         fit_three_districts,
         tuple(MODEL_COLUMNS),
-        _DATA,
+        _table,
         "three districts: form x prior x target_accept over 20 seeds",
     ),
     Study(
@@ -208,7 +215,7 @@ STUDIES = (
         remedies_design,
         fit_three_districts,
         tuple(MODEL_COLUMNS),
-        _DATA,
+        _table,
         "three districts: what people reach for, one change at a time",
     ),
 )

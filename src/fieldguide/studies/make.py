@@ -64,7 +64,7 @@ def make(
         path,
         table,
         design,
-        data=study.data,
+        data=study.data(),
         command=f"python -m fieldguide.studies {study.name}",
         seconds=table.attrs["grid"]["seconds"],
         code=code_digest(study.fit),
@@ -101,12 +101,12 @@ def state(study: Study, folder: str | Path = DATA_FOLDER) -> str:
     changed = {
         "code changed": provenance.get("code") != code_digest(study.fit),
         "design changed": not same_rows,
-        "data changed": provenance.get("data") != json.loads(json.dumps(dict(study.data))),
+        "data changed": provenance.get("data") != json.loads(json.dumps(dict(study.data()))),
     }
     return ", ".join(what for what, is_so in changed.items() if is_so) or "current"
 
 
 def _version(study: Study) -> str:
     """Name the state of a study's code and data: fits of two such states do not go together."""
-    data = json.dumps(dict(study.data), sort_keys=True)
+    data = json.dumps(dict(study.data()), sort_keys=True)
     return f"{code_digest(study.fit)}-{hashlib.sha256(data.encode()).hexdigest()[:8]}"

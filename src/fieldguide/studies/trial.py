@@ -36,8 +36,6 @@ POPULATION = {"intercept": -1.6, "effect": 0.6, "sd_intercept": 0.5, "sd_effect"
 QUANTITIES = (*HYPERPARAMETERS, "risk_difference")
 """What is scored and ranked: the hyperparameters, and the estimand that depends on every site."""
 
-SIMULATED = {"population": POPULATION, "seed": "the replicate's number"}
-
 _compiling = threading.Lock()
 
 
@@ -96,7 +94,8 @@ def simulate_scenario(scenario: str, replicate: int, multiply: int = 1):
     truth : dict
         The true value of each estimand.
     sites : pandas.DataFrame
-        The sites' log odds in the control arm, ``baseline``, and true log odds ratios ``effect``.
+        ``n``, ``baseline`` and ``effect``: log odds and log odds ratio in the ``drawn`` scenarios,
+        otherwise probability and difference of probabilities.
 
     Raises
     ------
@@ -550,6 +549,10 @@ def precision_design(replicates: Iterable[int] = range(40)) -> pd.DataFrame:
     )
 
 
+def _simulated() -> dict:
+    return {"population": POPULATION, "seed": "the replicate's number"}
+
+
 STUDIES = (
     Study(
         name="trial_divergences",
@@ -557,7 +560,7 @@ STUDIES = (
         design=divergence_design,
         fit=fit_and_score_trial,
         group=("replicate",),
-        data=SIMULATED,
+        data=_simulated,
     ),
     Study(
         name="trial_coverage",
@@ -565,7 +568,7 @@ STUDIES = (
         design=coverage_design,
         fit=fit_trial,
         group=("scenario", "parameterization"),
-        data=SIMULATED,
+        data=_simulated,
     ),
     Study(
         name="trial_sbc",
@@ -573,7 +576,7 @@ STUDIES = (
         design=sbc_design,
         fit=fit_sbc,
         group=("parameterization",),
-        data=SIMULATED,
+        data=_simulated,
     ),
     Study(
         name="trial_precision",
@@ -581,6 +584,6 @@ STUDIES = (
         design=precision_design,
         fit=fit_trial,
         group=("scenario", "parameterization"),
-        data=SIMULATED,
+        data=_simulated,
     ),
 )
