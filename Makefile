@@ -33,7 +33,7 @@ book: env  ## run the notebooks and build the site into _build/html
 	@FIELDGUIDE_STOPS_WITH=$$PPID exec .venv/bin/jupyter-book build . -W -n --keep-going
 	@echo "The book is built. First page: _build/html/book/index.html"
 
-test: env  ## pass the tests (they build the book first if it is not there)
+test: env  ## run the tests (they build the book; chapters that have run are not run again)
 	.venv/bin/python -m pytest
 
 lab: env  ## open JupyterLab on the notebooks

@@ -15,11 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import small_study
+from distributed import LocalCluster
 from quick_fits import square
 
 from fieldguide.data import DataError, stored
-from fieldguide.grid import cross, kept_fits, run_grid
+from fieldguide.grid import cross, kept_fits, run_grid, versions
 from fieldguide.studies import Study, studies
+from fieldguide.studies import __main__ as command_line
 from fieldguide.studies.__main__ import main
 from fieldguide.studies.code import code_digest
 from fieldguide.studies.make import kept, make, state
@@ -318,6 +320,22 @@ def test_the_command_line_says_what_it_cannot_do(sample, tmp_path, capsys):
     assert "workers must be a whole number from 1" in capsys.readouterr().err
     assert main(["squares", "--dask", "tcp://127.0.0.1:9", *to], chosen) == 1
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in capsys.readouterr().err
+    assert not (tmp_path / "tables" / "squares.parquet").exists()
+
+
+def test_a_cluster_without_workers_or_of_another_state_is_refused(monkeypatch, tmp_path, capsys):
+    chosen, to = [squares(square, 3)], ["--to", str(tmp_path / "tables")]
+    monkeypatch.setattr(command_line, "WAIT_FOR_WORKERS", 1)
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert main(["squares", "--dask", address, *to], chosen) == 1
+        assert f"{address} has no workers" in capsys.readouterr().err
+        cluster.scale(1)
+        # The worker, a thread of this process, finds another version at the second look.
+        seen = iter([versions(), versions() | {"python": "2.7.18"}])
+        monkeypatch.setattr(command_line, "versions", lambda: next(seen))
+        assert main(["squares", "--dask", address, *to], chosen) == 1
+        assert f"python 2.7.18 (here {versions()['python']})" in capsys.readouterr().err
     assert not (tmp_path / "tables" / "squares.parquet").exists()
 
 

@@ -7,6 +7,7 @@ of this book are in `fieldguide.studies`.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -712,6 +713,19 @@ def agreement(part: pd.DataFrame, whole: pd.DataFrame, keys: list[str] | None = 
     return {"fits": len(left), "identical": float(np.mean(np.all(same, axis=0))), "worst_z": worst}
 
 
+PACKAGES = ("pymc", "nutpie", "bambi", "pytensor", "numba", "arviz", "numpy", "scipy", "pandas")
+"""On which the figures of a fit may depend."""
+
+
+def versions() -> dict:
+    """Return the version of ``python`` and, under ``versions``, those of the installed `PACKAGES`."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return {"python": platform.python_version(), "versions": found}
+
+
 def write_provenance(
     path: str | Path,
     table: pd.DataFrame,
@@ -748,7 +762,6 @@ def write_provenance(
         Of the JSON file.
     """
     path = Path(path)
-    packages = ["pymc", "nutpie", "bambi", "pytensor", "numba", "arviz", "numpy", "scipy", "pandas"]
     record = {
         "table": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -760,9 +773,8 @@ def write_provenance(
         "cores": _cores() if cores is None else cores,
         "design": {name: design[name].unique().tolist() for name in design},
         "data": dict(data),
-        "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        **versions(),
     }
     sidecar = path.with_suffix(".json")
     temporary = sidecar.with_name(f"{sidecar.name}.{uuid.uuid4().hex}.tmp")

@@ -21,13 +21,13 @@ class TrialPriors:
     Attributes
     ----------
     intercept : scipy.stats.norm
-        Log odds at *centred* predictors, half-way between the arms: what brms calls
-        ``class = "Intercept"``.
+        Log odds at *centred* predictors, at the share of treated participants (half-way between arms
+        of equal size): what brms calls ``class = "Intercept"``.
     effect : scipy.stats.norm
         Population mean of the sites' log odds ratios (``class = "b"``).
     sd : scipy.stats frozen distribution on (0, inf)
-        Spread between sites, of the intercepts and of the effects alike (``class = "sd"``; brms
-        cuts a normal prior at zero, which makes it a half-normal).
+        Standard deviation between sites, of the intercepts and of the effects alike
+        (``class = "sd"``; brms cuts a normal prior at zero, which makes it a half-normal).
     lkj_eta : float
         Shape of the LKJ prior of their correlation (``class = "L"``).
     """
@@ -95,6 +95,9 @@ def prior_parameters(frozen) -> tuple[str, tuple[float, ...], float, float]:
 
 def prior_name(frozen) -> str:
     """Name a prior as it is written in a model, such as ``HalfNormal(0.5)``.
+
+    Parameters are PyMC's: Exponential(rate), Gamma(alpha, beta), InverseGamma(alpha, beta),
+    LogNormal(mu, sigma). A shifted distribution is named as SciPy does, with its location and scale.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-r"""PyMC models of the schools: a varying intercept and slope, with four ways to sample them.
+r"""PyMC models of the schools: a varying intercept and slope, in several forms.
 
 For student :math:`i` of school :math:`j`,
 
@@ -39,8 +39,10 @@ PRIORS = {
     "sigma_prior": scipy.stats.halfnorm(scale=10),
     "fixed_prior": (0.0, 20.0),
 }
-"""Priors of chapter 11, as `fieldguide.reference.schools.schools_posterior` takes them."""
+"""Priors of chapter 11, in points of the score, as `schools_posterior` takes them."""
+
 LKJ_ETA = 2.0
+"""Shape of its LKJ prior on the correlation."""
 
 
 def with_catholic(schools: pd.DataFrame) -> pd.DataFrame:
@@ -92,7 +94,7 @@ def schools_model(
     coordinates : {"packed", "scaled"}
         How the covariance of the effects is sampled: as elements of its Cholesky factor
         (``pm.LKJCholeskyCov``), or as two sds and a correlation. The integrated form has the
-        second only.
+        second only and ignores this.
     rows : bool
         One normal likelihood per student instead of sums per school.
 
@@ -105,7 +107,7 @@ def schools_model(
     Raises
     ------
     ValueError
-        If the names of the form make no sense, or go together badly.
+        If a name is unknown, or ``rows`` is asked of the integrated form.
     """
     if parameterization not in PARAMETERIZATIONS:
         raise ValueError(

@@ -25,8 +25,10 @@ class Reference(Protocol):
     """An exact answer, whichever model it belongs to.
 
     Variables are named as in a fit, and each answers on its own scale. An unknown variable or
-    label raises a ValueError that names what there is; an answer that would be inaccurate raises
-    `ExactPosteriorError`.
+    label raises a ValueError that names what there is. An answer may know only the moments of some
+    variables, whose quantiles are then NaN in ``summary``, and densities of none (the trial's):
+    asking for them raises a ValueError. `ExactPosteriorError` is raised where moments, and in the
+    districts' answer quantiles, would be inaccurate.
 
     Attributes
     ----------
@@ -35,9 +37,10 @@ class Reference(Protocol):
     mean, sd : xarray.Dataset
         Posterior means and standard deviations.
     error : float
-        Estimated error of the means, the largest, in posterior standard deviations.
+        Estimated error of the means, the largest, in posterior standard deviations. Distribution
+        functions of the trial's answer carry Monte Carlo error besides.
     summary : xarray.Dataset
-        Means, sds and quantiles of every variable along one dimension ``statistic``.
+        Means, sds and quantiles along one dimension ``statistic``.
     neck : str or None
         The standard deviation whose small values are hard to sample; None if there is none.
     """

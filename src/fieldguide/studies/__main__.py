@@ -16,14 +16,17 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fieldguide.data import DATA_FOLDER
-from fieldguide.grid import GridError
+from fieldguide.grid import GridError, versions
 from fieldguide.studies import Study, studies
 from fieldguide.studies.code import code_digest
 from fieldguide.studies.make import kept, make, state
+
+WAIT_FOR_WORKERS = 10
+"""Seconds that a cluster without workers is given."""
 
 
 class ClusterError(RuntimeError):
@@ -114,6 +117,14 @@ def _make(study: Study, options: argparse.Namespace) -> int:
     return 0
 
 
+def _made_with(fit: Callable) -> dict[str, str]:
+    """Return what a fit's figures depend on besides its cell: the code, and versions by package."""
+    found = versions()
+    return {f"the code of {fit.__name__}": code_digest(fit), "python": found["python"]} | found[
+        "versions"
+    ]
+
+
 @contextlib.contextmanager
 def _cluster(address: str, study: Study) -> Iterator[tuple]:
     """Connect to a Dask cluster whose workers have the same code; yield its executor and cores."""
@@ -130,22 +141,28 @@ def _cluster(address: str, study: Study) -> Iterator[tuple]:
             f"No Dask scheduler answers at {address} ({error}). Start one with: dask scheduler"
         ) from None
     with client:
-        mine = code_digest(study.fit)
         try:
-            theirs = client.run(code_digest, study.fit)
+            client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
+        except TimeoutError:
+            raise ClusterError(
+                f"The scheduler at {address} has no workers. Start some with: dask worker {address}"
+            ) from None
+        mine = _made_with(study.fit)
+        try:
+            theirs = client.run(_made_with, study.fit)
         except Exception as error:
             raise ClusterError(
                 f"The workers cannot load this study ({type(error).__name__}: {error}). Install the "
                 "project there from the same lock."
             ) from None
-        other = [worker for worker, digest in theirs.items() if digest != mine]
-        if other:
-            raise ClusterError(
-                f"The code of {study.name} is another one on {', '.join(other)}. Bring these workers to "
-                "the same state of the project and start them again."
-            )
-        if not theirs:
-            print("The scheduler has no workers yet; fits begin when one comes.", file=sys.stderr)
+        for worker, there in theirs.items():
+            other = [what for what, value in mine.items() if there[what] != value]
+            if other:
+                what = ", ".join(f"{name} {there[name]} (here {mine[name]})" for name in other)
+                raise ClusterError(
+                    f"The worker {worker} has another state of the project: {what}. Bring it to the "
+                    "same one, from the same lock, and start it again."
+                )
         yield client.get_executor(), sum(client.nthreads().values()) or None
 
 
