@@ -92,4 +92,8 @@ def every_kind_of_figure(cell):
     }
 
 
-STUDIES = (Study("slow", long_design, slow_square, (), {"x": "0 to 199"}, "squares, slowly"),)
+def long_data():
+    return {"x": "0 to 199"}
+
+
+STUDIES = (Study("slow", long_design, slow_square, (), long_data, "squares, slowly"),)
