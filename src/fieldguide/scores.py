@@ -399,7 +399,7 @@ def caught_and_missed(table: pd.DataFrame, **tolerance: float) -> pd.DataFrame:
         Counts of wrong fits that were flagged (``caught``) and not (``missed``), and of right
         fits that were flagged (``false alarms``) and not (``rightly quiet``).
     """
-    wrong, raised = is_wrong(table, **tolerance), flags(table)
+    wrong, flagged = is_wrong(table, **tolerance), flags(table)
     rows = {
         name: {
             "caught": int((wrong & flag).sum()),
@@ -407,6 +407,6 @@ def caught_and_missed(table: pd.DataFrame, **tolerance: float) -> pd.DataFrame:
             "false alarms": int((~wrong & flag).sum()),
             "rightly quiet": int((~wrong & ~flag).sum()),
         }
-        for name, flag in raised.items()
+        for name, flag in flagged.items()
     }
     return pd.DataFrame(rows).T.rename_axis("diagnostic")
