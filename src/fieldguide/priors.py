@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.stats
+
+Prior = Any
+"""A frozen SciPy distribution, whose class SciPy does not make public."""
 
 ALPHA_PRIOR = scipy.stats.norm(0, 1.5)
 """Prior on the mean of the districts (on each, in the fixed-effects model), in logits."""
@@ -32,9 +36,9 @@ class TrialPriors:
         Shape of the LKJ prior of their correlation (``class = "L"``).
     """
 
-    intercept: object = scipy.stats.norm(-1, 1)
-    effect: object = scipy.stats.norm(0, 1)
-    sd: object = scipy.stats.halfnorm(scale=0.5)
+    intercept: Prior = scipy.stats.norm(-1, 1)
+    effect: Prior = scipy.stats.norm(0, 1)
+    sd: Prior = scipy.stats.halfnorm(scale=0.5)
     lkj_eta: float = 4.0
 
 

@@ -38,6 +38,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter1d
 from scipy.special import expit, gammaln, log_expit, logit, logsumexp
 
+from fieldguide.priors import Prior
 from fieldguide.reference._districts_integral import (
     LOG_TWO_PI,
     MANY,
@@ -83,7 +84,7 @@ class Model:
     member: np.ndarray  # index of each district among the unique ones
     prior_mean: float
     prior_sd: float
-    sigma_prior: object
+    sigma_prior: Prior
 
     @cached_property
     def log_constant(self) -> float:

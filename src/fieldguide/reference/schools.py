@@ -33,7 +33,7 @@ from scipy.optimize import brentq
 from scipy.special import betaln, ndtr, ndtri
 from scipy.stats import rv_continuous
 
-from fieldguide.priors import prior_name, written
+from fieldguide.priors import Prior, prior_name, written
 from fieldguide.problem import Problem
 from fieldguide.reference._protocol import ExactPosteriorError, Posterior
 from fieldguide.reml import CrossProducts, fit_reml
@@ -52,9 +52,9 @@ _CHUNK = 2048
 class _Priors:
     mean: np.ndarray  # (p,)
     sd: np.ndarray  # (p,)
-    sd_intercept: object
-    sd_slope: object
-    sigma: object
+    sd_intercept: Prior
+    sd_slope: Prior
+    sigma: Prior
     eta: float | None
 
     def log_angle(self, angle):

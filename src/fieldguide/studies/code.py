@@ -29,9 +29,11 @@ def code_digest(function: Callable) -> str:
     """Return sixteen hexadecimal digits that change with the code that a function uses.
 
     Comments, docstrings, the messages of exceptions, layout and code that the function does not reach
-    do not count. A constant, that is a name in capitals, counts by its value where it is made of
-    numbers, strings and SciPy distributions. Other variables of a module, such as locks and caches,
-    change while a program runs, so the statement that makes them counts.
+    do not count, nor does what only a type checker reads: annotations of arguments, results and
+    variables, imports for them, and `typing.cast`. Annotations in the body of a class count, since a
+    data class or a schema reads them. A constant, that is a name in capitals, counts by its value where
+    it is made of numbers, strings and SciPy distributions. Other variables of a module, such as locks
+    and caches, change while a program runs, so the statement that makes them counts.
 
     Parameters
     ----------
@@ -116,7 +118,15 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 class _Words(ast.NodeTransformer):
-    """Takes out docstrings and every other string that stands alone, and what exceptions say."""
+    """Takes out what cannot change a result.
+
+    These are docstrings and every other string that stands alone, what exceptions say, and what only
+    a type checker reads.
+    """
+
+    def __init__(self):
+        self._casts: set[str] = set()  # what the module calls typing.cast
+        self._in_class = False
 
     def visit_Raise(self, node):
         if isinstance(node.exc, ast.Call):
@@ -126,6 +136,48 @@ class _Words(ast.NodeTransformer):
     def visit_Expr(self, node):
         alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if alone else self.generic_visit(node)
+
+    def visit_ImportFrom(self, node):
+        if node.module == "typing":
+            self._casts |= {alias.asname or alias.name for alias in node.names if alias.name == "cast"}
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node):
+        if ast.unparse(node.test) not in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            return self.generic_visit(node)
+        return [part for part in map(self.visit, node.orelse) if part is not None]
+
+    def visit_ClassDef(self, node):
+        outside, self._in_class = self._in_class, True
+        node = self.generic_visit(node)
+        self._in_class = outside
+        return node
+
+    def visit_FunctionDef(self, node):
+        outside, self._in_class = self._in_class, False
+        node.returns, node.type_params = None, []
+        node = self.generic_visit(node)
+        self._in_class = outside
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node):
+        node = self.generic_visit(node)
+        if self._in_class:
+            return node
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    def visit_Call(self, node):
+        node = self.generic_visit(node)
+        is_cast = isinstance(node.func, ast.Name) and node.func.id in self._casts
+        return node.args[1] if is_cast and len(node.args) == 2 else node
 
     def generic_visit(self, node):
         node = super().generic_visit(node)
