@@ -1,6 +1,7 @@
 # One name per job, the same on a laptop and in CI. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help env book test lab clean lint lock
+.PHONY: types
 
 # uv from PATH, else a private copy: works where pip refuses to install outside an environment (PEP 668).
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
@@ -43,9 +44,12 @@ lint: env  ## check the style of code and notebooks
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
+types: env  ## check the types of the package
+	.venv/bin/mypy
+
 lock: $(filter .uv/bin/uv,$(UV))  ## renew uv.lock and requirements.txt after a change in pyproject.toml
 	$(UV) lock
 	$(UV) export --locked --extra book --no-hashes --no-header --no-emit-project --no-dev --no-annotate --quiet > requirements.txt
 
 clean:  ## delete what was built, keep the environment
-	rm -rf _build .pytest_cache .ruff_cache
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ class _HalfStudentT(scipy.stats.rv_continuous):
 _half_student_t = _HalfStudentT(a=0.0, name="half_student_t")
 
 
-def half_student_t(df: float, scale: float = 1.0):
+def half_student_t(df: float, scale: float = 1.0) -> Prior:
     """Half-Student-t distribution as a frozen SciPy distribution, which SciPy itself lacks.
 
     Parameters
@@ -80,7 +81,7 @@ def half_student_t(df: float, scale: float = 1.0):
     return _half_student_t(df, scale=scale)
 
 
-def prior_parameters(frozen) -> tuple[str, tuple[float, ...], float, float]:
+def prior_parameters(frozen: Prior) -> tuple[str, tuple[float, ...], float, float]:
     """Return name, shape parameters, location and scale of a frozen SciPy distribution.
 
     Raises
@@ -97,7 +98,7 @@ def prior_parameters(frozen) -> tuple[str, tuple[float, ...], float, float]:
         ) from None
 
 
-def prior_name(frozen) -> str:
+def prior_name(frozen: Prior) -> str:
     """Name a prior as it is written in a model, such as ``HalfNormal(0.5)``.
 
     Parameters are PyMC's: Exponential(rate), Gamma(alpha, beta), InverseGamma(alpha, beta),
@@ -114,7 +115,7 @@ def prior_name(frozen) -> str:
     ('Exponential(1)', 'Normal(0, 1.5)')
     """
     family, shapes, loc, scale = prior_parameters(frozen)
-    known = {
+    known: dict[str, Callable[[], tuple]] = {
         "norm": lambda: ("Normal", loc, scale),
         "expon": lambda: ("Exponential", 1 / scale),
         "halfnorm": lambda: ("HalfNormal", scale),

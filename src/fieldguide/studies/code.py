@@ -17,6 +17,7 @@ import symtable
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def _described_at_run_time(module: str, name: str, packages: set[str]) -> tuple[
     """Follow a name that no statement of the module binds, such as one that it loads when asked."""
     if hasattr(builtins, name) and name not in vars(sys.modules[module]):
         return "built in", []
-    thing = getattr(importlib.import_module(module), name, None)
+    thing: Any = getattr(importlib.import_module(module), name, None)
     home = getattr(thing, "__module__", None) or ""
     if home != module and home.partition(".")[0] in packages:
         return "", [(home, thing.__qualname__.partition(".")[0])]
@@ -186,8 +187,15 @@ class _Words(ast.NodeTransformer):
         return node
 
 
+def _source(module: str) -> Path:
+    path = importlib.import_module(module).__file__
+    if path is None:
+        raise ValueError(f"{module} has no source file; its code is not followed.")
+    return Path(path)
+
+
 def _tree(module: str) -> ast.Module:
-    path = Path(importlib.import_module(module).__file__)
+    path = _source(module)
     return _parsed(path, path.stat().st_mtime_ns)
 
 
@@ -242,7 +250,7 @@ def _imported(node: ast.Import | ast.ImportFrom, module: str) -> dict[str, str]:
         }
     source = node.module or ""
     if node.level:
-        is_package = Path(importlib.import_module(module).__file__).stem == "__init__"
+        is_package = _source(module).stem == "__init__"
         parent = module.split(".")
         parent = parent[: len(parent) - node.level + is_package]
         source = ".".join([*parent, source] if source else parent)
@@ -265,7 +273,7 @@ def _resolved(module: str, names: list[str]) -> list[_Name]:
 def _uses(node: ast.AST, module: str, packages: set[str]) -> list[_Name]:
     """Return the names of the packages that a piece of source refers to."""
     names = _global_names(symtable.symtable(ast.unparse(node), module, "exec"))
-    local = {}
+    local: dict[str, str] = {}
     for part in ast.walk(node):
         if isinstance(part, _IMPORTS) and part is not node:
             local |= _imported(part, module)
@@ -327,7 +335,7 @@ class _NotPlainError(TypeError):
     """A value that has no stable form of its own."""
 
 
-def _value(value) -> str:
+def _value(value: Any) -> str:
     """Write a constant so that it reads the same in every process and on every machine."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -348,7 +356,7 @@ def _value(value) -> str:
     return f"{family}{_value([*map(float, shapes), float(loc), float(scale)])}"
 
 
-def _own_distributions(value, packages: set[str]) -> list[_Name]:
+def _own_distributions(value: Any, packages: set[str]) -> list[_Name]:
     """Return the classes of the packages that distributions inside a constant belong to."""
     if isinstance(value, dict):
         value = [*value.values()]
