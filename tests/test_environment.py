@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import canary
+import nbformat
 import pytest
 import yaml
 from conftest import NO_UV, ROOT, find_uv
@@ -107,6 +108,10 @@ def test_hooks_are_tools_of_the_environment():
         assert Path(sys.executable).with_name(Path(tool).name).exists(), tool
 
 
+def code_cell_that_ran():
+    return nbformat.v4.new_code_cell("1 + 1", execution_count=1)
+
+
 def hook(name, file):
     return subprocess.run(
         [Path(sys.executable).with_name("pre-commit"), "run", name, "--files", file],
@@ -126,8 +131,7 @@ def hook(name, file):
         (
             "nbstripout",
             "canary_hook.ipynb",
-            '{"cells": [{"cell_type": "code", "execution_count": 1, "id": "a", "metadata": {}, "outputs":'
-            ' [], "source": []}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}\n',
+            nbformat.writes(nbformat.v4.new_notebook(cells=[code_cell_that_ran()])),
         ),
     ],
 )

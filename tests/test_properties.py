@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 import xarray as xr
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, logsumexp
+from scipy.special import log_expit, logsumexp
 
 from fieldguide.grid import _key
 from fieldguide.priors import prior_name
@@ -35,12 +35,12 @@ settings.register_profile(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=12,
+    max_examples=8,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("the same every time")
-FEW = settings(max_examples=4)
-MANY = settings(max_examples=60)
+FEW = settings(max_examples=3)
+MANY = settings(max_examples=40)
 
 NORMAL = scipy.stats.norm(0, 1.5)
 VARIABLES = ("alpha_bar", "p_bar", "sigma", "alpha", "p")
@@ -184,19 +184,20 @@ def test_another_prior_of_the_spread_reweights_the_posterior(data, old, new):
 
 def summed(y, n, prior, power):
     """Log evidence and means by plain sums over a grid, each district's likelihood to a power."""
-    t, log_t = np.polynomial.legendre.leggauss(60)
-    a = NORMAL.mean() + 8 * 1.5 * t / 1.5
+    t, log_t = np.polynomial.legendre.leggauss(50)
+    a = 8 * t
     log_a = np.log(log_t * 8) + NORMAL.logpdf(a)
     sigma = prior.ppf((t + 1) / 2)  # uniform in the prior's probability
     log_sigma = np.log(log_t / 2)
-    z, log_z = np.polynomial.hermite_e.hermegauss(120)
-    with np.errstate(divide="ignore"):
-        log_z = np.log(log_z / np.sqrt(2 * np.pi))
+    z, log_z = np.polynomial.hermite_e.hermegauss(60)
+    log_z = np.log(log_z / np.sqrt(2 * np.pi))
     alpha = a[:, None, None] + sigma[:, None] * z
     log_joint = log_a[:, None] + log_sigma
     inner, means = [], []
     for successes, trials in zip(y, n, strict=True):
-        likelihood = power * scipy.stats.binom.logpmf(successes, trials, expit(alpha)) + log_z
+        log_choose = scipy.stats.binom.logpmf(successes, trials, 0.5) + trials * np.log(2)
+        likelihood = successes * log_expit(alpha) + (trials - successes) * log_expit(-alpha)
+        likelihood = power * (log_choose + likelihood) + log_z
         inner.append(logsumexp(likelihood, axis=-1))
         means.append((np.exp(likelihood - inner[-1][..., None]) * alpha).sum(-1))
     log_joint = log_joint + sum(inner)
@@ -208,7 +209,6 @@ def summed(y, n, prior, power):
 
 
 @given(counts(most=3, trials=12), st.floats(0.5, 1.5))
-@example(([30, 7, 2], [117, 20, 2]), 1.0)
 def test_data_seen_twice_square_the_likelihood(data, scale):
     y, n = map(np.array, data)
     prior = scipy.stats.uniform(0.2, 2 * scale)
@@ -252,8 +252,8 @@ def test_without_a_spread_beyond_doubt_districts_are_one(data, scale):
     prior = scipy.stats.uniform(0, 1e-4 * scale)
     exact = exact_posterior(y, n, sigma_prior=prior)
     pooled = exact_posterior_fixed([sum(y)], [sum(n)])
-    np.testing.assert_allclose(exact.mean["alpha"], float(pooled.mean["alpha"]), atol=1e-4)
-    assert float(exact.sd["alpha_bar"]) == pytest.approx(float(pooled.sd["alpha"]), abs=1e-4)
+    np.testing.assert_allclose(exact.mean["alpha"], pooled.mean["alpha"].item(), atol=1e-4)
+    assert float(exact.sd["alpha_bar"]) == pytest.approx(pooled.sd["alpha"].item(), abs=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------

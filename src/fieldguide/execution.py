@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from typing import cast
 
 import psutil
 from jupyter_cache.base import JupyterCacheAbstract
@@ -54,7 +55,7 @@ def run_in_parallel(cache: JupyterCacheAbstract, pks: Iterable[int], timeout: in
             return []
         except BaseException:  # Ctrl-C: the pool would wait for the notebooks under way
             for worker in multiprocessing.active_children():
-                _kill_tree(worker.pid)
+                _kill_tree(cast("int", worker.pid))
             raise
     return [uri for status, uri in results if status == 0]
 
