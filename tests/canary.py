@@ -99,7 +99,7 @@ def copy_checkout(to: Path) -> None:
     if archive.returncode:
         raise SystemExit("git archive failed: the canary copies what is committed in this checkout.")
     identity = ["-c", "user.name=canary", "-c", "user.email=canary@localhost"]
-    for command in (["init"], ["add", "-A"], [*identity, "commit", "-m", "a copy"]):
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], [*identity, "commit", "-m", "a copy"]):
         subprocess.run(["git", *command], cwd=to, check=True, stdout=subprocess.DEVNULL)
 
 
