@@ -330,7 +330,7 @@ def test_restricted_likelihood_knows_neither_units_nor_order(table, unit, random
     order = random.sample(range(len(table)), len(table))
     turned = table.iloc[order].assign(score=unit * table["score"])
     other = fit_reml(cross_products(FORMULA, turned))
-    assert other.sigma == pytest.approx(unit * one.sigma, rel=1e-4)
+    assert other.sd_residual == pytest.approx(unit * one.sd_residual, rel=1e-4)
     assert other.sd_slope == pytest.approx(unit * one.sd_slope, rel=1e-3, abs=1e-4 * unit)
 
 
