@@ -367,7 +367,7 @@ def three():
     return exact_posterior([30, 7, 2], [117, 20, 2], sigma_prior=scipy.stats.expon())
 
 
-@given(seed=st.integers(0, 2**32 - 1), order=st.permutations(range(4)))
+@given(seed=st.integers(0, 2**32 - 1), order=st.sampled_from([[3, 2, 1, 0], [1, 2, 3, 0]]))
 @FEW
 def test_chains_in_another_order_score_the_same(three, seed, order):
     fit = fit_of(three, seed)
