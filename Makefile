@@ -1,6 +1,7 @@
 # One name per job, the same on a laptop and in CI. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help env book test quick lab clean lint lock
+.PHONY: types coverage audit canary
 
 # uv from PATH, else a private copy: works where pip refuses to install outside an environment (PEP 668).
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
@@ -47,9 +48,24 @@ lint: env  ## check the style of code and notebooks
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
+types: env  ## check the types of the package
+	.venv/bin/mypy
+
+coverage: env  ## run the tests and say which lines and branches of src they reach
+	@rm -f .coverage .coverage.*
+	.venv/bin/python -m pytest --cov --cov-report= --cov-fail-under=0
+	.venv/bin/coverage report
+
+audit: $(filter .uv/bin/uv,$(UV))  ## ask whether a weakness is known in what is locked
+	@$(UV) audit --locked --preview-features audit-command || { code=$$?; \
+	  echo "If no answer came from api.osv.dev, nothing is known: run it where that service can be reached."; exit $$code; }
+
+canary: env  ## try the newest versions in a copy: PYTHON=3.12, ONLY=versions
+	@.venv/bin/python tests/canary.py --uv $(UV) $(if $(PYTHON),--python $(PYTHON)) $(if $(ONLY),--only $(ONLY))
+
 lock: $(filter .uv/bin/uv,$(UV))  ## renew uv.lock and requirements.txt after a change in pyproject.toml
 	$(UV) lock
 	$(UV) export --locked --extra book --no-hashes --no-header --no-emit-project --no-dev --no-annotate --quiet > requirements.txt
 
 clean:  ## delete what was built, keep the environment
-	rm -rf _build .pytest_cache .ruff_cache
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

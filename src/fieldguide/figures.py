@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from fieldguide.fits import divergences, problem_of_fit
 from fieldguide.fits import label as label_of
+from fieldguide.problem import Problem
 from fieldguide.reference.districts import DistrictsPosterior
 from fieldguide.style import COLORS
 
@@ -120,7 +122,7 @@ def plot_funnel(
 def _color_of(draws: xr.DataTree, exact: DistrictsPosterior) -> str:
     """Colour of a fit's form, once it is sure that the answer is its own."""
     label_of(draws)  # refuses a fit that does not say what it is
-    problem_of_fit(draws).check_same(exact.problem)
+    cast("Problem", problem_of_fit(draws)).check_same(exact.problem)
     return COLORS[draws.attrs["parameterization"]]
 
 
@@ -172,8 +174,8 @@ def plot_exact_contours(
 ) -> None:
     """Draw the exact joint density of a district's effect and log sigma as four contours."""
     x = np.linspace(*alpha_range, 141)
-    log_sigma = np.linspace(*np.log(sigma_range), 121)
-    density = exact.joint_density(district=district, alpha=x, log_sigma=log_sigma)
+    log_sigma = np.linspace(*cast("tuple[float, float]", np.log(sigma_range)), 121)
+    density: Any = exact.joint_density(district=district, alpha=x, log_sigma=log_sigma)
     density = np.asarray(density.transpose("alpha", "log_sigma"))
     ordered = np.sort(density.ravel())[::-1]
     held = np.cumsum(ordered) * (x[1] - x[0]) * (log_sigma[1] - log_sigma[0])

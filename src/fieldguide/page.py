@@ -14,6 +14,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from io import BytesIO
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -40,7 +41,7 @@ def setup() -> None:
     logging.getLogger("pymc").setLevel(logging.ERROR)
 
 
-def show_figure(figure, name: str, caption: str, alt: str) -> None:
+def show_figure(figure: Any, name: str, caption: str, alt: str) -> None:
     """Display a figure with caption and alternative text, and close it.
 
     Parameters
@@ -111,7 +112,9 @@ def show_table(
         index=table.index,
     )
     if index:
-        shown.insert(0, table.index.name or "", [str(label) for label in table.index])
+        shown.insert(
+            0, cast("str | None", table.index.name) or "", [str(label) for label in table.index]
+        )
     shown = shown.replace(r"^-(?=\d)", "\N{MINUS SIGN}", regex=True)
     page = shown.to_html(index=False, border=0, escape=True).replace(
         "<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1

@@ -16,6 +16,7 @@ import textwrap
 from binascii import a2b_base64
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from docutils import nodes
 from jupyter_cache import get_cache
@@ -67,7 +68,7 @@ class ChaptersFailedError(SphinxError):
     category = "The book was not built"
 
 
-def run_notebooks(app: Sphinx, config) -> None:
+def run_notebooks(app: Sphinx, config: Any) -> None:
     """Execute every notebook that is not in the cache, in parallel, before Sphinx reads them.
 
     Raises
@@ -172,7 +173,7 @@ def remove_old_caches(folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _missing(cache, uri: str) -> bool:
+def _missing(cache: Any, uri: str) -> bool:
     try:
         cache.match_cache_file(uri)
     except KeyError:
@@ -198,7 +199,7 @@ class PageOutput:
         return [node]
 
 
-def _figure_node(renderer, content: dict) -> nodes.figure:
+def _figure_node(renderer: Any, content: dict) -> nodes.figure:
     png = a2b_base64(content["png"])
     name = f"{hashlib.sha256(png).hexdigest()}.png"
     uri = renderer.write_file([name], png, overwrite=False, exists_ok=True)
@@ -206,7 +207,7 @@ def _figure_node(renderer, content: dict) -> nodes.figure:
     return nodes.figure("", image, nodes.caption(text=content["caption"]))
 
 
-def _table_node(renderer, content: dict) -> nodes.table:
+def _table_node(renderer: Any, content: dict) -> nodes.table:
     columns, rows = content["columns"], content["rows"]
     group = nodes.tgroup(cols=len(columns))
     group += [nodes.colspec(colwidth=1) for _ in columns]
@@ -270,7 +271,7 @@ def say_running_time(app: Sphinx, doctree: nodes.document) -> None:
     title.parent.insert(1, nodes.paragraph(text=text, classes=["running-time"]))
 
 
-def words_in_docstrings(app: Sphinx, env, node, text: nodes.Node) -> nodes.Node | None:
+def words_in_docstrings(app: Sphinx, env: Any, node: Any, text: nodes.Node) -> nodes.Node | None:
     """Leave words where a docstring's type or its single backticks name nothing that has an entry.
 
     Types are words for people ("array_like, shape (district,)") and single backticks name parameters
@@ -281,7 +282,9 @@ def words_in_docstrings(app: Sphinx, env, node, text: nodes.Node) -> nodes.Node 
     return None
 
 
-def drop_thebe(app: Sphinx, pagename, templatename, context, doctree) -> None:
+def drop_thebe(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
+) -> None:
     """Remove the scripts of thebe, which Jupyter Book adds and which load from another host."""
     context["script_files"] = [
         script
