@@ -127,7 +127,7 @@ def merged(entry: dict, other: dict) -> dict:
     result["caption"] = masked(entry["caption"], other["caption"])
     for key in ("around", "panels"):
         if key in entry:
-            result[key] = _each(entry[key], other[key], masked)
+            result[key] = _each(entry[key], other.get(key, []), masked)
     if "rows" in entry:
         result["rows"] = _each(entry["rows"], other["rows"], _masked_row)
     return result
@@ -183,7 +183,7 @@ def write(entries: dict[str, dict]) -> None:
 
     blocks = []
     for name, entry in entries.items():
-        keys = [key for key in entry if key != "sure"]
+        keys = [key for key in entry if key != "sure" and (entry[key] or key == "fits")]
         blocks.append("\n".join([f"[{name}]", *(f"{key} = {quoted(entry[key])}" for key in keys)]))
     head = "".join(f"# {line}".rstrip() + "\n" for line in __doc__.strip().splitlines())
     INVENTORY.write_text(head + "\n" + "\n\n".join(blocks) + "\n", encoding="utf-8")

@@ -73,7 +73,7 @@ def show_figure(
     given, figure = figure, _matplotlib_figure(figure)
     buffer = BytesIO()
     figure.savefig(buffer, dpi=DPI, bbox_inches="tight", facecolor="white")
-    known = Known(_namespace() | {"fits": fits})
+    known = Known(_namespace() | {"what was given": fits})
     seen = describe(figure, known, fits=fits, data=_data_of(given))
     check_words(f"{caption}\n{alt}", seen, known)
     plt.close(figure)

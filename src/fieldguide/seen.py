@@ -8,7 +8,7 @@ looked up in the palette, and draws are recognised by their values among the fit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -162,7 +162,8 @@ class Known:
             columns = [
                 (k, variable, draws, np.argsort(draws, kind="stable"))
                 for k, fit in enumerate(self.fits)
-                for variable, draws in _scalars(fit)
+                for variable, draws in sorted(_scalars(fit), key=lambda one: "[" in one[0])
+                if np.ptp(draws) > 0
             ]
             values = np.concatenate([c[2] for c in columns]) if columns else np.empty(0)
             owner = np.repeat(np.arange(len(columns)), [c[2].size for c in columns])
@@ -213,7 +214,9 @@ def _scalars(fit: xr.DataTree):
 # Panels and marks
 
 
-def describe(figure: Figure, known: Known | None = None, fits: Iterable = (), data=None) -> dict:
+def describe(
+    figure: Figure, known: Known | None = None, fits: Sequence | Mapping = (), data=None
+) -> dict:
     """Say what a figure shows.
 
     Parameters
@@ -221,7 +224,7 @@ def describe(figure: Figure, known: Known | None = None, fits: Iterable = (), da
     figure : matplotlib.figure.Figure
     known : Known, optional
         Fits among whose draws the marks are looked up.
-    fits : iterable of DataTree
+    fits : sequence or mapping of DataTree
         Fits from which the figure's values were computed, where it does not show their draws.
     data : Dataset, optional
         What ArviZ was given to draw.
@@ -234,9 +237,9 @@ def describe(figure: Figure, known: Known | None = None, fits: Iterable = (), da
     """
     known = known or Known({})
     shown: list[int] = []
-    sourced = data is not None or bool(list(fits))
     if data is not None:
         shown += known.of_data(data)
+    sourced = bool(shown or fits)
     panels = []
     for ax in figure.axes:
         if ax.get_visible() and (ax.axison or ax.has_data()):
@@ -255,7 +258,7 @@ def describe(figure: Figure, known: Known | None = None, fits: Iterable = (), da
 def _given(fits, known: Known) -> list[str]:
     """Name fits, those that differ in their seed together if they are many."""
     by_label: dict[str, list] = {}
-    for where, fit in _fits_in(fits if isinstance(fits, Mapping) else list(fits), "fits"):
+    for where, fit in _fits_in(fits, "fits"):
         name = known.name(fit, where)
         by_label.setdefault(name.rpartition(" (")[0], []).append((name, fit.attrs.get("seed")))
     names = []
@@ -489,7 +492,7 @@ def _colour(colour) -> str:
             return name
     if code == "#FFFFFF":
         return "white"
-    return f"grey {red:.2g}" if red == green == blue else code
+    return f"grey {red:.2g}" if red == green == blue else f"colour {code[1:]}"
 
 
 def _legend(legend) -> list[str]:
