@@ -111,7 +111,7 @@ def masked(line: str, other: str) -> str:
     """A line with ``#`` where another run of the page has another number."""
     if line == other:
         return line
-    if AT in line and line.partition(AT)[0] == other.partition(AT)[0]:
+    if AT in line and AT in other and line.partition(AT)[0] == other.partition(AT)[0]:
         return line.partition(AT)[0] + ANYWHERE
     skeletons = [re.split(NUMBER, one) for one in (line, other)]
     if skeletons[0] != skeletons[1]:
@@ -134,11 +134,12 @@ def merged(entry: dict, other: dict) -> dict:
 
 
 def _masked_row(row: str, other: str) -> str:
-    """All numbers of a row of results."""
-    if row == other:
+    """A row with ``#`` for all numbers of the cells that differ."""
+    ours, theirs = row.split(" | "), other.split(" | ")
+    if len(ours) != len(theirs):
         return row
-    first, *cells = row.split(" | ")
-    return " | ".join([first, *(re.sub(NUMBER, "#", cell) for cell in cells)])
+    pairs = zip(ours, theirs, strict=True)
+    return " | ".join(a if a == b else re.sub(NUMBER, "#", a) for a, b in pairs)
 
 
 def _masked_cells(row: str, columns: list[str]) -> str:

@@ -64,9 +64,8 @@ def show_figure(
     Raises
     ------
     ValueError
-        If the caption or the alternative text is missing.
-    WordsError
-        If they name colours, marks, panels or a fit that the figure does not show.
+        If the caption or the alternative text is missing, or names colours, marks, panels or a fit
+        that the figure does not show.
     """
     if len(alt) < 15 or not caption:
         raise ValueError(f"figure {name!r} needs a caption and an alternative text of 15 characters")

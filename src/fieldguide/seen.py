@@ -288,7 +288,9 @@ def _panel(ax: Axes, known: Known, sourced: bool) -> tuple[list[str], list[int]]
     marks = [mark for mark in _marks(ax) if mark is not None]
     merged: dict[tuple, list] = {}
     for mark in marks:
-        found_x, found_y = (known.find(v) for v in (mark["x"], mark["y"]))
+        # An interval or a median may end at a draw; one or two divergent draws are marked as such.
+        enough = mark["x"].size > 2 or re.search("crosses|marks", mark["words"])
+        found_x, found_y = (known.find(v) if enough else None for v in (mark["x"], mark["y"]))
         if mark["bars"] is not None:
             found_x = known.of_bars(*mark["bars"])
         merged.setdefault((mark["words"], found_x, found_y), []).append(mark)
