@@ -294,9 +294,8 @@ def _panel(ax: Axes, known: Known, sourced: bool) -> tuple[list[str], list[int]]
         if mark["bars"] is not None:
             found_x = known.of_bars(*mark["bars"])
         merged.setdefault((mark["words"], found_x, found_y), []).append(mark)
-    _name_empty(merged)
     fits = []
-    for (words, found_x, found_y), group in merged.items():
+    for (words, found_x, found_y), group in _name_empty(merged).items():
         of = list(dict.fromkeys(found[0] for found in (found_x, found_y) if found))
         fits += of
         if of:
@@ -326,17 +325,20 @@ def _named_ticks(axis) -> list[str]:
     return [_flat(str(word)) for word in words if str(word)]
 
 
-def _name_empty(merged: dict) -> None:
-    """Marks without any point stand for draws of the fit beside them that has none of the kind."""
+def _name_empty(merged: dict) -> dict:
+    """Let marks without any point stand for draws of the fit beside them that has none of the kind."""
     matched = [key for key in merged if key[1] or key[2]]
     pairs = list(dict.fromkeys(key[1:] for key in matched if key[1] and key[2]))
-    for key in list(merged):
-        if key[1:] == (None, None) and not any(mark["x"].size for mark in merged[key]):
+    named: dict[tuple, list] = {}
+    for key, group in merged.items():
+        if key[1:] == (None, None) and not any(mark["x"].size for mark in group):
             alike = [other for other in matched if other[0] == key[0]]
             if alike:
-                merged[alike[0]] += merged.pop(key)
-            elif len(pairs) == 1 and merged[key][0]["points"]:
-                merged[(key[0], *pairs[0])] = merged.pop(key)
+                key = alike[0]
+            elif len(pairs) == 1 and group[0]["points"]:
+                key = (key[0], *pairs[0])
+        named.setdefault(key, []).extend(group)
+    return named
 
 
 def _draws(found_x, found_y, group: list[dict], known: Known) -> str:
