@@ -215,8 +215,7 @@ def plot_attempts(fits: dict[str, tuple[xr.DataTree, DistrictsPosterior]]) -> tu
         floor = float(draws["posterior"]["sigma"].min())
         missed = float(exact.cdf("sigma", floor))
         ax.axhspan(low, floor, color=COLORS["centered"], alpha=0.12, lw=0)
-        note = f"never reached: {missed:.1%}" if missed > 5e-4 else "reached all the way down"
-        ax.text(6.8, low * 1.25, note, ha="right", fontsize=9.5)
+        ax.text(6.8, low * 1.25, f"never reached: {missed:.2%}", ha="right", fontsize=9.5)
         ax.set_title(f"{headline} · {name}\n{words}\n{divergences(draws)} divergences", fontsize=9)
         ax.label_outer()
         mean = float(exact.mean["alpha"].sel(district=3))
