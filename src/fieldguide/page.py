@@ -23,12 +23,11 @@ from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
 from fieldguide.scores import Score, scoreboard
 from fieldguide.seen import Known, check_words, describe, facts
 from fieldguide.style import use_style
 
-FIGURE_MIME = "application/vnd.fieldguide.figure+json"
-TABLE_MIME = "application/vnd.fieldguide.table+json"
 DPI = 200
 CSS_PIXELS_PER_INCH = 100
 
