@@ -1,6 +1,6 @@
 # One name per job, the same on a laptop and in CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help env book test lab clean lint lock
+.PHONY: help env book test lab clean lint lock seeds mutants
 
 # uv from PATH, else a private copy: works where pip refuses to install outside an environment (PEP 668).
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
@@ -38,6 +38,21 @@ test: env  ## run the tests (they build the book; chapters that have run are not
 
 lab: env  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab notebooks
+
+# "make seeds 20" and "make seeds N=20" are the same; the number is no job of its own.
+ifneq ($(filter seeds,$(MAKECMDGOALS)),)
+NUMBERS := $(shell printf '%s\n' $(MAKECMDGOALS) | grep -xE '[0-9]+')
+N = $(or $(firstword $(NUMBERS)),20)
+ifneq ($(NUMBERS),)
+.PHONY: $(NUMBERS)
+$(NUMBERS): ; @:
+endif
+endif
+seeds: env  ## run every chapter with N other seeds (make seeds 20), and count how often each claim held
+	.venv/bin/python tests/seeds.py $(N)
+
+mutants: env  ## change the project in many small ways, and see which change no check notices (hours)
+	.venv/bin/python tests/mutants $(MUTANTS)
 
 lint: env  ## check the style of code and notebooks
 	.venv/bin/ruff check .
