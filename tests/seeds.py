@@ -325,7 +325,6 @@ def main(arguments: list[str] | None = None) -> int:
     chapters = [Chapter(path) for path in paths]
     folder = root / "_build" / "seeds" / digest_of_inputs(root)
     folder.mkdir(parents=True, exist_ok=True)
-    import_all(chapters)
     tasks = [
         (chapter, seed, sampler, folder / f"{chapter.name}-{chapter.digest}-{seed}{part}.json")
         for sampler, part in (("nutpie", ""), ("pymc", "-pymc"))
@@ -335,6 +334,8 @@ def main(arguments: list[str] | None = None) -> int:
         if sampler in chapter.samplers
         for seed in [chapter.seeds(given.count, given.own)[turn]]
     ]
+    if not all(task[-1].exists() for task in tasks):
+        import_all(chapters)
     died = run_all(tasks, given.workers)
     table, failed = report(tasks)
     print(table)
