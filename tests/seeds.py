@@ -153,6 +153,7 @@ class _Streams:
             os.dup2(file.fileno(), number)
             Path(file.name).unlink()
             self.files[name] = file
+        sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))
 
     def read(self) -> str:
         """Return what was written to standard error since the last time."""
@@ -197,8 +198,13 @@ def run_chapter(chapter: Chapter, seed: int, sampler: str, folder: Path) -> dict
         else:
             continue
         failures.append({"cell": cell.get("id", f"number {number}"), "message": message[:2000]})
-    seconds = round(time.perf_counter() - start, 1)
-    return {"claims": claims, "failures": failures, "seconds": seconds}
+    times = os.times()  # of this process and of those that it has started
+    return {
+        "claims": claims,
+        "failures": failures,
+        "seconds": round(time.perf_counter() - start, 1),
+        "processor_seconds": round(sum(times[:4]), 1),
+    }
 
 
 def _child(chapter: Chapter, seed: int, sampler: str, path: Path, parent: int) -> None:
