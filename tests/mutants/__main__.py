@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -54,7 +55,7 @@ def run(command: list, folder: Path, seconds: float) -> tuple[int | str, str, fl
     """
     mark = uuid.uuid4().hex
     environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    environment |= {MARK: mark, "OMP_NUM_THREADS": "1"}
+    environment |= {MARK: mark, "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
     environment["PATH"] = os.pathsep.join([str(ROOT / ".uv" / "bin"), environment.get("PATH", "")])
     start = time.monotonic()
     process = subprocess.Popen(
@@ -90,8 +91,8 @@ def _end(mark: str) -> None:
 
 
 WORDS = (
+    (r"^(?:FAILED|ERROR) ((?:tests|src)/.*)$", "{}"),
     (r"This page claims: (.*?) That is false", "claim: {}"),
-    (r"^(?:FAILED|ERROR) (tests/\S+|src/\S+)(?: - (.*))?$", "{} {}"),
     (r"^E   +(.*)$", "{}"),
     (r"^(?:.*/)?(\S+: WARNING: .*)$", "{}"),
     (r"^(?:\S*/)?(\S+\.(?:py|ipynb)\S*: [A-Z]+\d+ .*)$", "{}"),
@@ -107,9 +108,8 @@ def reason(output: str) -> str:
     for pattern, words in WORDS:
         found = re.findall(pattern, output, flags=re.M)
         if found:
-            last = found[-1] if words.startswith("{} {}") or "Error" in pattern else found[0]
-            parts = last if isinstance(last, tuple) else (last,)
-            return words.format(*parts).strip()[:300]
+            one = found[-1] if "Error|Warning" in pattern else found[0]
+            return words.format(one).strip()[:300]
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return (lines[-1] if lines else "no output")[:300]
 
@@ -125,10 +125,13 @@ def git(*arguments, folder: Path = ROOT) -> str:
     return done.stdout.strip()
 
 
-def state_of_tests(commit: str) -> str:
-    """Return a digest of what decides whether a mutant is noticed, without the mutants themselves."""
-    listed = git("ls-tree", "-r", commit, "tests", "Makefile", "pyproject.toml", "_config.yml", ".ci")
-    kept = [line for line in listed.splitlines() if "mutants" not in line and "seeds" not in line]
+CHECKS = ("tests", "Makefile", "pyproject.toml", "_config.yml", ".ci")
+
+
+def state(commit: str, *places: str) -> str:
+    """Return a digest of what is committed, without the mutants themselves."""
+    listed = git("ls-tree", "-r", commit, *places).splitlines()
+    kept = [line for line in listed if "mutants" not in line and "seeds" not in line]
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:12]
 
 
@@ -138,8 +141,7 @@ class Copy:
     def __init__(self, number: int, commit: str, say: Callable[[str], None]):
         self.folder, self.commit, self.say = WORK / f"copy-{number}", commit, say
         self.baseline = WORK / f"baseline-{number}"
-        self.passed: dict[str, str] = {}  # checks of the unchanged copy, and what they said
-        self.tests = state_of_tests(commit)
+        self.state = state(commit)
 
     def prepare(self) -> None:
         """Check out the commit, make the environment, build the book once."""
@@ -151,8 +153,8 @@ class Copy:
         git("checkout", "--quiet", "--force", "--detach", self.commit, folder=self.folder)
         self.restore(build=False)
         self.must("make", "env", name="env")
-        mark = self.baseline / "commit"
-        if not mark.exists() or mark.read_text() != self.commit:
+        mark = self.baseline / "state"
+        if not mark.exists() or mark.read_text() != self.state:
             self.say("building the book of the unchanged copy")
             shutil.rmtree(self.folder / "_build", ignore_errors=True)
             if (ROOT / "_build" / "executed").is_dir():  # what has run need not run again
@@ -160,7 +162,7 @@ class Copy:
             self.must("make", "book", name="book")
             shutil.rmtree(self.baseline, ignore_errors=True)
             shutil.copytree(self.folder / "_build", self.baseline / "_build", symlinks=True)
-            mark.write_text(self.commit)
+            mark.write_text(self.state)
         self.restore()
 
     def must(self, *command: str, name: str) -> None:
@@ -204,7 +206,7 @@ class Copy:
 
     def passes_unchanged(self, kind: str, command: list) -> bool:
         """Say whether a check passes on the unchanged copy; it is asked once."""
-        key = hashlib.sha256(f"{self.commit} {command}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{self.state} {command}".encode()).hexdigest()[:16]
         file = self.baseline / "passed.json"
         known = json.loads(file.read_text()) if file.exists() else {}
         if key not in known:
@@ -291,6 +293,8 @@ def report(mutants: list[Mutant], results: dict[str, dict]) -> tuple[str, bool]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first
+        signal.signal(number, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default="", help="mutants whose name or class contains this")
     parser.add_argument("--again", action="append", default=[], help="try this mutant again")
@@ -305,7 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
     WORK.mkdir(parents=True, exist_ok=True)
     path = WORK / "results.jsonl"
     commit = git("rev-parse", "HEAD")
-    tests = state_of_tests(commit)
+    tests = state(commit, *CHECKS)
     results = known_results(path)
     todo = [
         m
