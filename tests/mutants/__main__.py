@@ -97,7 +97,7 @@ WORDS = (
     (r"^(?:.*/)?(\S+: WARNING: .*)$", "{}"),
     (r"^(?:\S*/)?(\S+\.(?:py|ipynb)\S*: [A-Z]+\d+ .*)$", "{}"),
     (r"^([A-Z]+\d+ .*)$", "{}"),  # ruff
-    (r"^(Would reformat: .*)$", "{}"),
+    (r"^(invalid-syntax: .*|Would reformat: .*)$", "{}"),
     (r"^(\w*(?:Error|Warning|Exception)\b.*)$", "{}"),
 )
 
