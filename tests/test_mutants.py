@@ -66,3 +66,61 @@ def test_a_text_that_is_gone_or_there_twice_is_named(project):
 def test_a_change_is_made_once(project):
     mutant_of(file="words.md", old="117 women", new="177 women").apply(project)
     assert (project / "words.md").read_text() == "177 women, and 117 more\n"
+
+
+runner = load("__main__")
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (
+            "E   x\nFAILED tests/test_page.py::test_a[b c] - ValueError: y",
+            "tests/test_page.py::test_a[b c] - ValueError: y",
+        ),
+        (
+            "FalseClaimError: This page claims: 'σ is 3.' That is false. Figures: a = 1",
+            "claim: 'σ is 3.'",
+        ),
+        (
+            "/home/me/notebooks/01_data.ipynb:20: WARNING: gone [ref]",
+            "01_data.ipynb:20: WARNING: gone [ref]",
+        ),
+        ("Traceback:\n  File x\nKeyError: 'women'\n", "KeyError: 'women'"),
+        ("make: *** [Makefile:58: lint] Error 1", "make: *** [Makefile:58: lint] Error 1"),
+        ("", "no output"),
+    ],
+)
+def test_what_noticed_a_mutant_is_told_in_one_line(output, said):
+    assert runner.reason(output) == said
+
+
+def test_a_mutant_is_tried_again_when_it_or_the_tests_have_changed():
+    mutant = mutant_of(file="words.md", old="a", new="b")
+    entry = {"digest": mutant.digest, "tests": "now", "quick": True, "caught": "lint"}
+    assert runner.is_current(entry, mutant, "now", quick=False)
+    assert not runner.is_current(entry, mutant, "later", quick=False)
+    assert not runner.is_current(entry, mutant_of(file="words.md", old="a", new="c"), "now", quick=False)
+    assert not runner.is_current(None, mutant, "now", quick=False)
+    survived = entry | {"caught": runner.SURVIVED}
+    assert runner.is_current(survived, mutant, "now", quick=True)
+    assert not runner.is_current(survived, mutant, "now", quick=False)  # all tests have not been asked
+
+
+def test_survivors_make_the_run_fail():
+    mutant = mutant_of(file="words.md", old="a", new="b")
+    result = {"caught": "lint", "by": "E501 | too long", "seconds": {"first": 1.2, "lint": 0.9}}
+    table, bad = runner.report([mutant], {mutant.name: result})
+    assert "| words | a change | lint | E501 \\| too long | 2 |" in table
+    assert "| words | 1 | 1 | 0 | 0 | 0 |" in table
+    assert not bad
+    for caught in (runner.SURVIVED, runner.NO_MATCH):
+        assert runner.report([mutant], {mutant.name: result | {"caught": caught}})[1]
+
+
+def test_a_command_that_does_not_end_is_ended_with_what_it_started(tmp_path):
+    sleep = "[sys.executable, '-c', 'import time; time.sleep(99)']"
+    command = f"import subprocess, sys; subprocess.Popen({sleep}, start_new_session=True).wait()"
+    code, _, seconds = runner.run([sys.executable, "-c", command], tmp_path, 1.5)
+    assert code == "too slow"
+    assert seconds < 30
