@@ -1,6 +1,6 @@
 # One name per job, the same on a laptop and in CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help env book test lab clean lint lock seeds mutants
+.PHONY: help env book test lab clean lint lock
 
 # uv from PATH, else a private copy: works where pip refuses to install outside an environment (PEP 668).
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
@@ -39,6 +39,7 @@ test: env  ## run the tests (they build the book; chapters that have run are not
 lab: env  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab notebooks
 
+.PHONY: seeds mutants
 # "make seeds 20" and "make seeds N=20" are the same; the number is no job of its own.
 ifneq ($(filter seeds,$(MAKECMDGOALS)),)
 NUMBERS := $(shell printf '%s\n' $(MAKECMDGOALS) | grep -xE '[0-9]+')
