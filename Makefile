@@ -1,6 +1,7 @@
 # One name per job, the same on a laptop and in CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help env book test lab clean lint lock
+.PHONY: help env book test quick lab clean lint lock
+.PHONY: types coverage audit canary
 
 # uv from PATH, else a private copy: works where pip refuses to install outside an environment (PEP 668).
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
@@ -18,7 +19,7 @@ help:  ## list the jobs
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 8
 
 .uv/bin/uv:
-	@python3 -m pip install --quiet --target .uv uv || { \
+	@python3 -m pip install --quiet --root-user-action ignore --disable-pip-version-check --target .uv uv || { \
 	  echo "uv could not be fetched: python3 with pip and access to the Python package index are needed."; exit 1; }
 
 env: $(filter .uv/bin/uv,$(UV))  ## make the environment in .venv from the lock
@@ -29,12 +30,16 @@ env: $(filter .uv/bin/uv,$(UV))  ## make the environment in .venv from the lock
 
 # The build ends with make, even if make is killed.
 book: env  ## run the notebooks and build the site into _build/html
-	@rm -rf _build/html _build/.doctrees
-	@FIELDGUIDE_STOPS_WITH=$$PPID exec .venv/bin/jupyter-book build . -W -n --keep-going
-	@echo "The book is built. First page: _build/html/book/index.html"
+	@FIELDGUIDE_STOPS_WITH=$$PPID exec .venv/bin/python -m fieldguide.build
 
-test: env  ## run the tests (they build the book; chapters that have run are not run again)
-	.venv/bin/python -m pytest
+# As many tests at a time as there are cores; on one core, or with a debugger: .venv/bin/python -m pytest
+PYTEST := .venv/bin/python -m pytest -n auto --dist worksteal
+
+test: env  ## run the tests (they build the book first, unless it is built)
+	$(PYTEST)
+
+quick: env  ## run the tests that take little time and need no built book
+	$(PYTEST) -m "not slow and not book"
 
 lab: env  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab notebooks
@@ -59,9 +64,24 @@ lint: env  ## check the style of code and notebooks
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
+types: env  ## check the types of the package
+	.venv/bin/mypy
+
+coverage: env  ## run the tests and say which lines and branches of src they reach
+	@rm -f .coverage .coverage.*
+	.venv/bin/python -m pytest --cov --cov-report= --cov-fail-under=0
+	.venv/bin/coverage report
+
+audit: $(filter .uv/bin/uv,$(UV))  ## ask whether a weakness is known in what is locked
+	@$(UV) audit --locked --preview-features audit-command || { code=$$?; \
+	  echo "If no answer came from api.osv.dev, nothing is known: run it where that service can be reached."; exit $$code; }
+
+canary: env  ## try the newest versions in a copy: PYTHON=3.12, ONLY=versions
+	@.venv/bin/python tests/canary.py --uv $(UV) $(if $(PYTHON),--python $(PYTHON)) $(if $(ONLY),--only $(ONLY))
+
 lock: $(filter .uv/bin/uv,$(UV))  ## renew uv.lock and requirements.txt after a change in pyproject.toml
 	$(UV) lock
 	$(UV) export --locked --extra book --no-hashes --no-header --no-emit-project --no-dev --no-annotate --quiet > requirements.txt
 
 clean:  ## delete what was built, keep the environment
-	rm -rf _build .pytest_cache .ruff_cache
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,20 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NO_UV = "uv is neither in the environment nor on PATH nor in .uv"
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """Mark the tests that need the built book, so that ``make quick`` leaves them out."""
+    for item in items:
+        if {"site", "executed"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.book)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def listens_to_ctrl_c() -> None:
+    """Undo what ``nohup`` or a shell's ``&`` do: whoever is started here can be interrupted."""
+    if os.name == "posix" and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def find_uv() -> str | None:
     """Return the uv of this environment (where uv made it), of PATH, or of the Makefile."""
     places = (Path(sys.executable).parent, None, ROOT / ".uv" / "bin")
@@ -27,23 +42,20 @@ def find_uv() -> str | None:
 
 
 def build(root: Path, **variables: str) -> subprocess.CompletedProcess:
-    """Build the book in a folder as the Makefile does: from scratch, but for the executed notebooks.
+    """Build the book in a folder with the command of the Makefile.
 
     It ends with the tests, even if they are killed.
     """
-    for old in ("html", ".doctrees"):
-        shutil.rmtree(root / "_build" / old, ignore_errors=True)
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [jupyter_book, "build", ".", "-W", "-n", "--keep-going"]
+    command = [sys.executable, "-m", "fieldguide.build", str(root)]
     environment = os.environ | {PARENT: str(os.getpid())} | variables
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="session")
 def site() -> Path:
-    """Return the folder of the built pages."""
+    """Return the folder of the built pages; they are built only if something has changed."""
     result = build(ROOT)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-3000:]
     return ROOT / "_build" / "html"
 
 

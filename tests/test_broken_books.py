@@ -1,6 +1,7 @@
 """Known-broken books that the build must refuse, and one sound book that it must not."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from conftest import ROOT, build
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from fieldguide.build import digest_of_site
 from fieldguide.sphinx_ext import digest_of_inputs, remove_old_caches
 
 FAILING_CELL = "counts = {}\ncounts['women']"
@@ -41,46 +43,140 @@ load_bangladesh("bangladesh.csv")
 """
 
 
-def book_with(code, root):
-    """Write a book of one notebook, with the real configuration."""
+BROKEN_LINK = "# Only\n\nSee [the next chapter](nowhere.ipynb)."
+
+
+def book_with(root, *codes, words="# Only"):
+    """Write a book with one notebook for each code, with the real configuration."""
     (root / "notebooks").mkdir(parents=True)
     (root / "book").mkdir()
     shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
     (root / "book" / "references.bib").write_text("")
     (root / "book" / "index.md").write_text("# A small book\n")
     shutil.copy(ROOT / "_config.yml", root / "_config.yml")
-    (root / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/index\nchapters:\n  - file: notebooks/01_only\n"
-    )
+    names = [f"{number:02}_chapter" for number in range(1, len(codes) + 1)]
+    files = "".join(f"  - file: notebooks/{name}\n" for name in names)
+    (root / "_toc.yml").write_text(f"format: jb-book\nroot: book/index\nchapters:\n{files}")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = new_notebook(cells=[new_markdown_cell("# Only"), new_code_cell(code)], metadata=kernel)
-    nbformat.write(notebook, root / "notebooks" / "01_only.ipynb")
+    for name, code in zip(names, codes, strict=True):
+        notebook = new_notebook(cells=[new_markdown_cell(words), new_code_cell(code)], metadata=kernel)
+        nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
     return root
 
 
-BROKEN = {
-    "a failing cell": (FAILING_CELL, "KeyError"),
-    "a false claim": (FALSE_CLAIM, "This page claims"),
-    "an image without alternative text": (IMAGE_WITHOUT_ALT, "alternative text"),
-    "an unexpected warning": (WARNING, "stderr"),
+STOPS = {
+    "a failing cell": (FAILING_CELL, "error       KeyError: 'women'"),
+    "a false claim": (
+        FALSE_CLAIM,
+        "claim       This page claims: 'District 3 has 2 women.' That is false.",
+    ),
+    "an unexpected warning": (WARNING, "warning     /"),
     "a damaged table": (DAMAGED_DATA, "row 6, column use_contraception"),
+    "a kernel that dies": ("import os; os._exit(1)", "error       its kernel died"),
 }
 
 
-@pytest.mark.parametrize("fault", BROKEN)
-def test_broken_book_is_refused(tmp_path, fault):
-    code, words = BROKEN[fault]
-    result = build(book_with(code, tmp_path / "book"))
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Return what the build said of a book in which every chapter but the last stops."""
+    codes = [code for code, _ in STOPS.values()]
+    root = book_with(tmp_path_factory.mktemp("stops") / "book", *codes, TRUE_CLAIM)
+    return root, build(root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", STOPS)
+def test_a_chapter_that_stops_is_named_with_its_cell_and_what_to_do(stopped, fault):
+    root, result = stopped
     assert result.returncode != 0
-    assert words in result.stdout + result.stderr
+    name = f"{list(STOPS).index(fault) + 1:02}_chapter"
+    blocks = result.stdout.split("─" * 80)[1].split("\n\n")
+    (block,) = [block for block in blocks if f"chapter     notebooks/{name}.ipynb" in block]
+    assert "cell        2 of 2" in block
+    assert STOPS[fault][1] in block
+    assert "what to do" in block
+    assert (root / "_build" / "failed" / f"{name}.txt").stat().st_size > 10
 
 
-def test_sound_book_is_built(tmp_path):
-    root = book_with(TRUE_CLAIM, tmp_path / "book")
+@pytest.mark.slow
+def test_a_sound_chapter_beside_them_is_not_blamed_and_not_run_again(stopped):
+    root, result = stopped
+    assert f"ran {len(STOPS) + 1:02}_chapter, " in result.stdout
+    assert len(re.findall(r"^stopped in \d\d_chapter, \d+ s, \d of 6$", result.stdout, re.M)) == len(
+        STOPS
+    )
+    assert result.stdout.count("chapter     notebooks/") == len(STOPS)
+    assert not (root / "_build" / "html").exists() or not list(
+        (root / "_build" / "html").glob("**/*.html")
+    )
+    for path in sorted((root / "notebooks").glob("*.ipynb"))[:-1]:
+        cells = [new_markdown_cell("# Mended")]
+        nbformat.write(new_notebook(cells=cells, metadata=nbformat.read(path, 4).metadata), path)
+    assert "ran 06_chapter" not in build(root).stdout
+
+
+@pytest.mark.slow
+def test_pages_with_warnings_are_refused_with_the_page_and_the_line(tmp_path):
+    result = build(book_with(tmp_path / "book", IMAGE_WITHOUT_ALT, words=BROKEN_LINK))
+    assert result.returncode != 0
+    (block,) = result.stdout.split("─" * 80)[1:-1]
+    assert "notebooks/01_chapter.ipynb" in block
+    assert "image without alternative text" in block
+    assert "nowhere.ipynb" in block
+    assert "what to do" in block
+
+
+@pytest.mark.slow
+def test_a_sound_book_is_built_and_only_when_something_changed(tmp_path):
+    root = book_with(tmp_path / "book", TRUE_CLAIM)
     result = build(root)
-    assert result.returncode == 0, result.stderr[-3000:]
-    page = (root / "_build/html/notebooks/01_only.html").read_text(encoding="utf-8")
-    assert "District 3 has 2 women." in page
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert result.stderr == ""
+    assert re.search(r"^ran 01_chapter, \d+ s, 1 of 1$", result.stdout, re.M)
+    first = root / "_build/html/book/index.html"
+    assert result.stdout.splitlines()[-1] == f"The book is built. First page: {first.as_uri()}"
+    page = root / "_build/html/notebooks/01_chapter.html"
+    assert "District 3 has 2 women." in page.read_text(encoding="utf-8")
+
+    built = page.stat().st_mtime_ns
+    again = build(root)
+    assert again.stdout.startswith("Nothing has changed since the book was built.")
+    assert page.stat().st_mtime_ns == built
+    page.unlink()
+    assert "Nothing has changed" not in build(root).stdout
+    assert page.is_file()
+
+    notebook = nbformat.read(root / "notebooks/01_chapter.ipynb", as_version=4)
+    notebook.cells[0].source = "# Other prose"
+    nbformat.write(notebook, root / "notebooks/01_chapter.ipynb")
+    result = build(root)
+    assert result.returncode == 0
+    assert "ran 01_chapter" not in result.stdout
+    assert "Other prose" in page.read_text(encoding="utf-8")
+    assert "District 3 has 2 women." in page.read_text(encoding="utf-8")
+
+
+SITE_INPUTS = [
+    "_config.yml",
+    "_toc.yml",
+    "uv.lock",
+    "book/a.md",
+    "book/_static/a.css",
+    "notebooks/a.ipynb",
+]
+SITE_INPUTS += ["data/a.csv", "src/fieldguide/sphinx_ext.py"]
+
+
+def test_a_site_is_current_until_anything_it_shows_has_changed(tmp_path):
+    for name in [*SITE_INPUTS, "tests/test_a.py"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+        before = digest_of_site(tmp_path)
+        (tmp_path / name).write_text("after")
+        assert (digest_of_site(tmp_path) != before) == (name in SITE_INPUTS), name
+    before = digest_of_site(tmp_path)
+    (tmp_path / "book" / "a.md").unlink()
+    assert digest_of_site(tmp_path) != before
 
 
 WITH_CACHES = """
@@ -90,8 +186,9 @@ assert pytensor.config.compiledir.is_dir()
 """
 
 
+@pytest.mark.slow
 def test_book_is_built_without_a_home_that_can_be_written_to(tmp_path):
-    root = book_with(WITH_CACHES, tmp_path / "book")
+    root = book_with(tmp_path / "book", WITH_CACHES)
     result = build(root, HOME=os.devnull)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert f"{os.devnull} cannot be written to: caches go to {root}" in result.stdout
@@ -125,6 +222,8 @@ INPUTS = [
 NO_INPUTS = [
     "src/fieldguide/sphinx_ext.py",
     "src/fieldguide/execution.py",
+    "src/fieldguide/preload.py",
+    "src/fieldguide/build.py",
     "src/fieldguide/studies/__main__.py",
     "src/fieldguide/py.typed",
     "data/README.md",
@@ -181,18 +280,11 @@ def wait_until(condition, seconds: float) -> bool:
 @pytest.fixture
 def running_build(tmp_path):
     """Return ``make book`` in the midst of a notebook, and all processes that it has started."""
-    root = book_with(ENDLESS, tmp_path / "book")
+    root = book_with(tmp_path / "book", ENDLESS)
     (root / ".venv").symlink_to(sys.prefix)
     command = ["make", "-f", ROOT / "Makefile", "-o", "env", "book"]
     with open(tmp_path / "log", "w") as log:
-        make = subprocess.Popen(
-            command,
-            cwd=root,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup ignores it
-        )
+        make = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, start_new_session=True)
     pids = root / "notebooks" / "pids"
     wait_until(lambda: pids.exists() or make.poll() is not None, 120)
     assert pids.exists(), (tmp_path / "log").read_text()
@@ -206,6 +298,7 @@ def running_build(tmp_path):
     make.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="process groups and SIGKILL are POSIX")
 @pytest.mark.parametrize("stop", ["kill the build", "kill make", "kill both", "Ctrl-C"])
 def test_a_stopped_build_leaves_no_process_behind(running_build, stop):

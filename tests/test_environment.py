@@ -2,8 +2,13 @@
 
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import version
+from pathlib import Path
 
+import canary
+import nbformat
 import pytest
 import yaml
 from conftest import NO_UV, ROOT, find_uv
@@ -55,3 +60,116 @@ def test_lock_names_only_public_sources():
     lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
     assert set(re.findall(r'registry = "([^"]+)"', lock)) == {"https://pypi.org/simple"}
     assert "file://" not in lock
+
+
+# ---------------------------------------------------------------------------------------------
+# What CI runs
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_an_action_is_pinned_to_a_commit_and_says_its_version(workflow):
+    """A tag can be moved to other code; a commit cannot."""
+    uses = re.findall(r"\buses:[ ]*(.*)", workflow.read_text(encoding="utf-8"))
+    assert uses
+    for action in uses:
+        assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+
+def test_workflows_run_jobs_that_the_makefile_has():
+    jobs = set(
+        re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M)
+    )
+    scripts = [*WORKFLOWS, ROOT / ".ci" / "run"]
+    lines = re.findall(
+        r"^(?:\s*- run: )?make ([a-z ]+)",
+        "\n".join(path.read_text(encoding="utf-8") for path in scripts),
+        flags=re.M,
+    )
+    called = {job for line in lines for job in line.split()}
+    assert {"lint", "types", "test", "book", "audit", "canary"} <= called <= jobs
+
+
+# ---------------------------------------------------------------------------------------------
+# Hooks and the canary
+
+
+def test_hooks_are_tools_of_the_environment():
+    """Their versions are those of the lock, and they need no network."""
+    configuration = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repository["repo"] for repository in configuration["repos"]] == ["local"]
+    hooks = configuration["repos"][0]["hooks"]
+    tools = {hook["entry"].split()[0] for hook in hooks if hook["language"] == "system"}
+    assert tools
+    for tool in tools:
+        assert Path(tool).parent == Path(".venv/bin")
+        assert Path(sys.executable).with_name(Path(tool).name).exists(), tool
+
+
+def code_cell_that_ran():
+    return nbformat.v4.new_code_cell("1 + 1", execution_count=1)
+
+
+def hook(name, file):
+    return subprocess.run(
+        [Path(sys.executable).with_name("pre-commit"), "run", name, "--files", file],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "text"),
+    [
+        ("ruff", "canary_hook.py", "import os\n"),
+        ("ruff-format", "canary_hook.py", "x = 'a'\n"),
+        ("blanks", "canary_hook.md", "a line \n"),
+        ("conflict-markers", "canary_hook.md", "<<<<<<< ours\n"),
+        (
+            "nbstripout",
+            "canary_hook.ipynb",
+            nbformat.writes(nbformat.v4.new_notebook(cells=[code_cell_that_ran()])),
+        ),
+    ],
+)
+def test_a_hook_stops_what_it_is_for(name, file, text, tmp_path):
+    if not (ROOT / ".git").exists():
+        pytest.skip("pre-commit runs in a git repository")
+    path = tmp_path / file
+    path.write_text(text)
+    result = hook(name, path)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "Failed" in result.stdout
+    assert hook(name, "README.md").returncode == 0
+
+
+def test_the_canary_says_what_is_newer_than_the_lock():
+    before = {"same": "1.0", "newer": "1.0", "gone": "2.0"}
+    after = {"same": "1.0", "newer": "1.10", "come": "3.0"}
+    rows = canary.changes(before, after)
+    assert rows == [("come", "-", "3.0"), ("gone", "2.0", "-"), ("newer", "1.0", "1.10")]
+    assert canary.table(rows).splitlines() == [
+        "package  locked  newest",
+        "come     -       3.0",
+        "gone     2.0     -",
+        "newer    1.0     1.10",
+    ]
+
+
+def test_the_canary_reads_the_lock_and_leaves_the_checkout_alone(tmp_path):
+    found = canary.locked(ROOT / "uv.lock")
+    assert found["pymc"] == version("pymc")
+    assert "fieldguide" not in found
+    if not (ROOT / ".git").exists():
+        pytest.skip("the canary copies what git has")
+    canary.copy_checkout(tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / "left behind").touch()
+    canary.copy_checkout(tmp_path)
+    assert (tmp_path / ".venv").exists()
+    assert not (tmp_path / "left behind").exists()
+    top = subprocess.check_output(["git", "rev-parse", "--show-toplevel"], cwd=tmp_path, text=True)
+    assert Path(top.strip()).samefile(tmp_path)

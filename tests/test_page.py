@@ -1,13 +1,19 @@
 """Claims, figures and tables: what a page shows, and what it refuses to show."""
 
+import re
+
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from fieldguide.claims import CLAIMS_MIME, Claims, FalseClaimError
-from fieldguide.page import FIGURE_MIME, TABLE_MIME, show_figure, show_table
+from fieldguide.page import FIGURE_MIME, TABLE_MIME, show_figure, show_scoreboard, show_table
+from fieldguide.scores import Score
+from fieldguide.seen import WordsError
+from fieldguide.style import COLORS
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +76,84 @@ def test_a_table_shows_the_digits_asked_for():
     content = captured.outputs[0].data[TABLE_MIME]
     assert content["columns"] == ["district", "mean"]
     assert content["rows"] == [["1", "\N{MINUS SIGN}1.04"], ["2", "–"]]
+
+
+def score_of(label, seed):
+    """A score whose figures all differ from those of another seed."""
+    rng = np.random.default_rng(seed)
+    errors = pd.DataFrame(
+        rng.uniform(0.1, 0.9, size=(2, 2)),
+        index=["sigma", "alpha[3]"],
+        columns=["sd_error", "mcse_error"],
+    )
+    whole = {name: int(rng.integers(100, 9999)) for name in ("draws", "divergences", "gradients")}
+    names = "rhat ess_bulk ess_tail bfmi tuning_gradients step_size seconds missing_share unreached"
+    others = dict(zip(names.split(), rng.uniform(0.1, 0.9, size=9), strict=True))
+    others |= {"ess_bulk": 100 + 100 * seed, "ess_tail": 150 + 100 * seed}
+    return Score(label=label, errors=errors, **whole, **others)
+
+
+def test_a_scoreboard_shows_every_figure_under_its_own_label():
+    scores = [score_of("first", 1), score_of("second", 2)]
+    shown = {}
+    for order in (scores, scores[::-1], scores[:1], scores[1:]):
+        with capture_output() as captured:
+            show_scoreboard(order, "tab-scores", "Scores.")
+        content = captured.outputs[0].data[TABLE_MIME]
+        assert content["columns"] == ["measure", *(one.label for one in order)]
+        for k, one in enumerate(order, 1):
+            column = {row[0]: row[k] for row in content["rows"]}
+            assert shown.setdefault(one.label, column) == column
+            assert column["divergences"] == f"{one.divergences}"
+            assert column["worst R-hat"] == f"{one.rhat:.3f}"
+            assert column["min bulk ESS"] == f"{one.ess_bulk:.0f}"
+            assert column["min tail ESS"] == f"{one.ess_tail:.0f}"
+            assert column["E-BFMI"] == f"{one.bfmi:.2f}"
+            assert column["gradient evaluations"] == f"{one.gradients:,}"
+            assert column["step size"] == f"{one.step_size:.2f}"
+            assert column["seconds"] == f"{one.seconds:.2f}"
+            assert column["ESS per 1000 gradients"] == f"{1000 * one.ess_bulk / one.gradients:.1f}"
+            assert column["worst error (sd)"] == f"{one.errors['sd_error'].max():.2f}"
+            assert column["worst error (MCSE)"] == f"{one.errors['mcse_error'].max():.1f}"
+            for name in ("sigma", "alpha[3]"):
+                for unit, errors in (("sd", "sd_error"), ("MCSE", "mcse_error")):
+                    assert column[f"{name} error ({unit})"] == f"{one.errors.loc[name, errors]:+.2f}"
+            assert column["missing at small sigma"] == f"{one.missing_share:.0%}"
+            assert column["never reached"] == f"{one.unreached:.2%}"
+            assert len(column) == 17
+    assert all(value != shown["second"][measure] for measure, value in shown["first"].items())
+
+
+@pytest.mark.parametrize(
+    ("caption", "complaint"),
+    [
+        ("A red line.", "'red'"),
+        ("A dashed line.", "'dashed'"),
+        ("Crosses are divergent.", "'Crosses'"),
+        ("Thick: one; thin: another.", "'Thick'"),
+        ("Two panels of a line.", "'Two' panels"),
+        ("A line (left) and nothing.", "left"),
+        ("A line with a 99% envelope.", "'envelope'"),
+    ],
+)
+def test_words_for_what_is_not_drawn_are_refused(figure, caption, complaint):
+    with pytest.raises(WordsError, match=re.escape(complaint)):
+        show_figure(figure, "fig-line", caption, "A line from 0 to 1, rising.")
+    with pytest.raises(WordsError, match=re.escape(complaint)):
+        show_figure(figure, "fig-line", "A line.", f"It rises from 0 to 1. {caption}")
+
+
+def test_words_for_what_is_drawn_pass():
+    fig, axs = plt.subplots(1, 2)
+    axs[0].plot([0, 1], [0, 1], "x", color=COLORS["divergent"])
+    axs[0].axhline(0.5, color=COLORS["centered"], ls="--", lw=1)
+    axs[1].scatter([1, 2], [2, 3], marker="s", color=COLORS["non-centered"])
+    axs[1].axhspan(0, 1, color="0.8")
+    axs[1].plot([0, 1], color=COLORS["exact"], lw=3)
+    with capture_output():
+        show_figure(
+            fig,
+            "fig-many",
+            "Black crosses (left), a red dashed line, blue squares (right). Thick: exact. Shaded: band.",
+            "Two panels; a thin line in one, a solid black one in the other.",
+        )

@@ -101,14 +101,20 @@ def test_an_unknown_table_is_named_beside_those_there_are(made):
 
 FITS = '''
 """Fits of a sample."""
+from __future__ import annotations
+
 import functools
 import threading
+from typing import TYPE_CHECKING, cast
 
 import scipy.stats
 
 from PACKAGE import helpers
-from PACKAGE.helpers import Machine
+from PACKAGE.helpers import Machine, Setting
 from PACKAGE.helpers import scaled as shrunk
+
+if TYPE_CHECKING:
+    from PACKAGE.kinds import Kind
 
 PRIORS = {"a": scipy.stats.halfnorm(scale=0.5), "b": scipy.stats.expon()}
 LEVELS = {"x", "y", "z"}
@@ -118,9 +124,10 @@ _cache = {}
 
 
 @functools.cache
-def prepared(x):
+def prepared(x: Kind, *, more: int = 1) -> float:
     # a remark
-    return helpers.twice(x) + len(LEVELS)
+    number: int = len(LEVELS)
+    return helpers.twice(cast("float", x)) + number * more
 
 
 def unused(x):
@@ -131,11 +138,13 @@ def fit(cell):
     """Make one fit."""
     with _lock:
         _cache[cell["x"]] = prepared(cell["x"])
-    y = shrunk(_cache[cell["x"]]) + Machine().run(cell["x"]) + PRIORS["a"].mean()
+    y = shrunk(_cache[cell["x"]]) + Machine().run(cell["x"]) + PRIORS["a"].mean() + Setting().by
     return {"y": float(y)}
 '''
 
 HELPERS = '''
+from dataclasses import dataclass
+
 FACTOR = 0.1 + 0.2
 OFFSET = 3
 
@@ -171,9 +180,16 @@ class Machine(Base):
         return self.step(x) * self.speed
 
 
+@dataclass
+class Setting:
+    by: int = 2
+
+
 def unused_helper(x):
     return 7
 '''
+
+KINDS = "Kind = int\n"
 
 LATE = "def shrink(x):\n    return x / 10\n"
 
@@ -184,12 +200,12 @@ def sample(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(old="", new=""):
-        assert old in FITS + HELPERS + LATE
+        assert old in FITS + HELPERS + KINDS + LATE
         name = f"sample_{uuid.uuid4().hex}"
         folder = tmp_path / name
         folder.mkdir()
         (folder / "__init__.py").touch()
-        for file, source in {"fits": FITS, "helpers": HELPERS, "late": LATE}.items():
+        for file, source in {"fits": FITS, "helpers": HELPERS, "kinds": KINDS, "late": LATE}.items():
             text = source.replace(old, new) if old else source
             (folder / f"{file}.py").write_text(text.replace("PACKAGE", name))
         importlib.invalidate_caches()
@@ -214,6 +230,12 @@ def sample(tmp_path, monkeypatch):
         ("threading.Lock()", "threading.RLock()"),
         ("@functools.cache\n", ""),
         ("import scaled as shrunk", "import twice as shrunk"),
+        ("more: int = 1", "more: int = 2"),
+        ("number: int = len(LEVELS)", "number: int = len(LEVELS) + 1"),
+        ('cast("float", x)', "-x"),
+        ("import TYPE_CHECKING, cast", "import TYPE_CHECKING\n\ncast = max"),
+        ("by: int = 2", "by: float = 2"),  # a data class reads it
+        ("by: int = 2", "other: int = 1\n    by: int = 2"),
     ],
 )
 def test_a_digest_changes_with_everything_that_a_fit_uses(old, new, sample):
@@ -235,6 +257,18 @@ def test_a_digest_changes_with_everything_that_a_fit_uses(old, new, sample):
         ('{"x", "y", "z"}', '{"z", "y", "x"}'),
         ('{"a": scipy.stats.halfnorm(scale=0.5), ', '{"a": scipy.stats.halfnorm(0, 0.5), '),
         ("    return 2 * deep(x)", "    return (\n        2 * deep(x)\n    )"),
+        ("x: Kind, *, more: int = 1) -> float", "x, *, more=1)"),
+        ("x: Kind", "x: float"),
+        ("def step(self, x)", "def step(self, x: float) -> float"),
+        ("def step(self, x)", "def step[T](self, x: T) -> T"),
+        ("number: int = len", "number: float = len"),
+        ("number: int = len", "number = len"),
+        ("_cache = {}", "_cache: dict[int, Kind] = {}"),
+        ('cast("float", x)', 'cast("int", x)'),
+        ('cast("float", x)', "x"),
+        ("from dataclasses", "from __future__ import annotations\n\nfrom dataclasses"),
+        ("if TYPE_CHECKING:", "if TYPE_CHECKING:\n    import decimal"),
+        ("Kind = int", "Kind = float"),
     ],
 )
 def test_a_digest_does_not_change_with_words_and_what_a_fit_does_not_use(old, new, sample):

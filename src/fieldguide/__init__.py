@@ -11,6 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
     from fieldguide.claims import Claims
     from fieldguide.data.stored import stored
     from fieldguide.data.tables import (
@@ -64,11 +67,11 @@ _SAMPLING = {"sample", "varying_intercept_model"}  # refused without PyMC when n
 _MODELS_EXTRA = {"bambi", "formulae", "mixedlm", "nutpie", "pymc", "pytensor", "statsmodels"}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        value = version("fieldguide")
+        value: Any = version("fieldguide")
     elif name in _HOMES:
         value = getattr(_import(_HOMES[name], name), name)
     elif name in _MODULES:
@@ -83,7 +86,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_MODULES})
 
 
-def _import(module: str, name: str):
+def _import(module: str, name: str) -> ModuleType:
     try:
         if name in _SAMPLING:
             import_module("pymc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, field
+from typing import Any
 
 CLAIMS_MIME = "application/vnd.fieldguide.claims+json"
 
@@ -26,7 +27,7 @@ class Claims:
 
     sentences: list[str] = field(default_factory=list)
 
-    def check(self, sentence: str, holds: bool, /, **figures) -> None:
+    def check(self, sentence: str, holds: bool, /, **figures: Any) -> None:
         """Record a claim that holds, or stop.
 
         Parameters
@@ -53,7 +54,7 @@ class Claims:
         """Add the claims that were checked elsewhere on the page, such as those of an answer."""
         self.sentences.extend(other.sentences)
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict:
         if not self.sentences:
             raise ValueError("no claim was checked on this page")
         items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)

@@ -1,62 +1,244 @@
 """Run notebooks in parallel, in processes that end with the build, however it ends.
 
-A build that is killed cannot stop what it started: the processes that run notebooks, their kernels,
-and what a notebook starts itself. So each process watches its parent, and takes its own children
-with it when the parent is gone.
+The libraries that chapters import take longer to load than many a chapter takes to run. They are
+loaded once (`fieldguide.preload`), in a process that does nothing else; each kernel is a fork of it
+(where the system can fork). The package itself is loaded by each notebook, as at a reader's.
+
+A build that is killed cannot stop what it started: kernels, and what a notebook starts itself. So
+each kernel watches its parent, and takes its own children with it when the parent is gone.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import multiprocessing
 import os
+import re
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
+import nbformat
 import psutil
-from jupyter_cache.base import JupyterCacheAbstract
-from jupyter_cache.executors.basic import ExecutionWorkerLocalMProc, ProcessData
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import LocalProvisioner
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 PARENT = "FIELDGUIDE_STOPS_WITH"
 """Environment variable that names the process (its id) with which a build ends; make sets it."""
 
+INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel sets before Matplotlib is loaded
 
-def run_in_parallel(cache: JupyterCacheAbstract, pks: Iterable[int], timeout: int) -> list[str]:
-    """Execute notebooks of a cache's project, and cache those that run through.
+
+@dataclass(frozen=True)
+class Failure:
+    """Where and why a notebook did not run through.
+
+    Attributes
+    ----------
+    cell : int
+        Number of the cell in the notebook, from 1, as JupyterLab and the page count them; 0 if the
+        kernel did not start.
+    cells : int
+        How many cells the notebook has.
+    error : str
+        Its kind and message in one line or a few.
+    traceback : str
+        All that Python said, without colours.
+    """
+
+    cell: int
+    cells: int
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of one notebook.
+
+    Attributes
+    ----------
+    path : Path
+        The notebook.
+    notebook : NotebookNode
+        With its outputs, as far as it ran.
+    seconds : float
+        Wall time, starting the kernel included.
+    failure : Failure or None
+        None if it ran through without a word on its error stream that was not expected.
+    """
+
+    path: Path
+    notebook: nbformat.NotebookNode
+    seconds: float
+    failure: Failure | None
+
+
+def run_in_parallel(
+    paths: Iterable[Path], timeout: int, ended: Callable[[Run], None], at_once: int | None = None
+) -> None:
+    """Execute notebooks, each in a kernel of its own and in its own folder.
 
     Parameters
     ----------
-    cache : JupyterCacheAbstract
-        Where the notebooks are registered and their outputs go.
-    pks : iterable of int
+    paths : iterable of Path
         Which ones, in the order in which they are started.
     timeout : int
         Seconds that one cell may take.
-
-    Returns
-    -------
-    list of str
-        Paths of the notebooks that ran through.
+    ended : callable
+        Called with each `Run` as it ends.
+    at_once : int, optional
+        How many run at the same time; as many as there are processors by default.
     """
-    tasks = [
-        ProcessData(record.pk, record.uri, cache, timeout, allow_errors=False)
-        for record in map(cache.get_project_record, pks)
-    ]
-    context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
-    count = min(os.cpu_count() or 1, len(tasks))
-    with ProcessPoolExecutor(count, context, _start_worker, (os.getpid(),)) as pool:
+    asyncio.run(_run_all(list(paths), timeout, ended, at_once or os.cpu_count() or 1))
+
+
+async def _run_all(paths, timeout, ended, at_once) -> None:
+    places = asyncio.Semaphore(at_once)
+
+    async def run_in_turn(path):
+        async with places:
+            ended(await _run(path, timeout))
+
+    async with asyncio.TaskGroup() as group:
+        for path in paths:
+            group.create_task(run_in_turn(path))
+
+
+async def _run(path: Path, timeout: int) -> Run:
+    notebook = nbformat.read(path, as_version=4)
+    start, number, failure = time.perf_counter(), 0, None
+    # A name of its own in a short folder: the path of a socket may have about 100 characters.
+    with tempfile.TemporaryDirectory(prefix="kernel") as folder:
+        manager = AsyncKernelManager(
+            kernel_name=notebook.metadata.get("kernelspec", {}).get("name", "python3"),
+            connection_file=os.path.join(folder, "kernel.json"),
+            transport="tcp" if os.name == "nt" else "ipc",
+        )
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            manager.provisioner = ForkedKernel(
+                kernel_id="fork", kernel_spec=manager.kernel_spec, parent=manager
+            )
+        client = NotebookClient(
+            notebook,
+            manager,
+            timeout=timeout,
+            record_timing=False,
+            resources={"metadata": {"path": str(path.parent)}},
+        )
         try:
-            results = list(pool.map(ExecutionWorkerLocalMProc(), tasks))
-        except BrokenProcessPool:  # a process was killed from outside, for instance for its memory
-            return []
-        except BaseException:  # Ctrl-C: the pool would wait for the notebooks under way
-            for worker in multiprocessing.active_children():
-                _kill_tree(worker.pid)
-            raise
-    return [uri for status, uri in results if status == 0]
+            await client.async_start_new_kernel()
+            await client.async_start_new_kernel_client()
+            reply = await client.async_wait_for_reply(client.kc.kernel_info())
+            notebook.metadata["language_info"] = reply["content"]["language_info"]
+            for number, cell in enumerate(notebook.cells, 1):
+                await client.async_execute_cell(cell, number - 1)
+                said = _unexpected_words(cell)
+                if said:
+                    failure = Failure(number, len(notebook.cells), f"stderr: {said}", said)
+                    break
+        except (CellExecutionError, CellTimeoutError, DeadKernelError, RuntimeError) as error:
+            failure = Failure(number, len(notebook.cells), _in_short(error), _plain(str(error)))
+        finally:
+            if manager.has_kernel:
+                await manager.shutdown_kernel(now=True)
+            if client.kc is not None:
+                client.kc.stop_channels()
+    return Run(path, notebook, time.perf_counter() - start, failure)
+
+
+def _unexpected_words(cell: nbformat.NotebookNode) -> str:
+    """Return what a cell wrote to stderr, unless the page wants to show it."""
+    if cell.metadata.get("mystnb", {}).get("output_stderr") == "show":
+        return ""
+    return _plain("".join(o.text for o in cell.get("outputs", []) if o.get("name") == "stderr"))
+
+
+def _in_short(error: Exception) -> str:
+    if isinstance(error, CellExecutionError):
+        return f"{error.ename}: {_plain(error.evalue)}"
+    if isinstance(error, CellTimeoutError):
+        return "it took longer than a cell may take (execute: timeout in _config.yml)"
+    if isinstance(error, DeadKernelError):
+        return "its kernel died (was it killed, or out of memory?)"
+    return f"{type(error).__name__}: {_plain(str(error))}"
+
+
+def _plain(text: str) -> str:
+    """Return text without the colours of a terminal."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+
+
+class ForkedKernel(LocalProvisioner):
+    """Start a kernel as a fork of the process that has loaded the libraries."""
+
+    async def launch_kernel(self, cmd: list[str], **settings) -> dict:
+        """Start the kernel; see `jupyter_client.provisioning.KernelProvisionerBase`."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["fieldguide.preload"])
+        given = os.environ.get("MPLBACKEND")
+        os.environ["MPLBACKEND"] = given or INLINE  # read when Matplotlib is loaded
+        arguments = ["-f", self.parent.connection_file]
+        process = context.Process(target=_be_kernel, args=(arguments, settings["cwd"], sys.path[0]))
+        process.start()
+        if given is None:
+            del os.environ["MPLBACKEND"]
+        self.process = _Popen(process)
+        self.pid = self.pgid = process.pid
+        return self.connection_info
+
+
+class _Popen:
+    """A process of `multiprocessing` that looks like one of `subprocess`."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, process):
+        self._process = process
+        self.pid = process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int | None:
+        self._process.join()
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self._process.exitcode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        _kill_tree(self.pid)
+
+
+def _be_kernel(arguments: list[str], folder: str, folder_of_program: str) -> None:
+    os.setsid()  # what is sent to the build's group (Ctrl-C, kill) is the build's business
+    stop_with(os.getppid())
+    os.chdir(folder)
+    if folder_of_program in sys.path:
+        sys.path.remove(folder_of_program)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    early = {sys.stdout, sys.stderr}
+    for stream in (1, 2):  # what a page does not show is not shown by the build either
+        os.dup2(nowhere, stream)
+    from ipykernel.kernelapp import IPKernelApp
+
+    app = IPKernelApp.instance(parent_handle=os.getppid())
+    app.initialize([*arguments, "--HistoryManager.hist_file=:memory:"])
+    for logger in map(logging.getLogger, list(logging.root.manager.loggerDict)):
+        for handler in logger.handlers:  # a library that was loaded early writes to the notebook
+            if isinstance(handler, logging.StreamHandler) and handler.stream in early:
+                handler.setStream(sys.stderr)
+    app.start()
 
 
 def stop_with(parent: int) -> None:
@@ -68,14 +250,6 @@ def stop_with(parent: int) -> None:
         _kill_tree(os.getpid())
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _start_worker(parent: int) -> None:
-    if hasattr(
-        os, "setsid"
-    ):  # what is sent to the build's group (Ctrl-C, kill) is the parent's business
-        os.setsid()
-    stop_with(parent)
 
 
 def _kill_tree(pid: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from fieldguide.fits import divergences, problem_of_fit
 from fieldguide.fits import label as label_of
+from fieldguide.problem import Problem
 from fieldguide.reference.districts import DistrictsPosterior
 from fieldguide.style import COLORS
 
@@ -120,7 +122,7 @@ def plot_funnel(
 def _color_of(draws: xr.DataTree, exact: DistrictsPosterior) -> str:
     """Colour of a fit's form, once it is sure that the answer is its own."""
     label_of(draws)  # refuses a fit that does not say what it is
-    problem_of_fit(draws).check_same(exact.problem)
+    cast("Problem", problem_of_fit(draws)).check_same(exact.problem)
     return COLORS[draws.attrs["parameterization"]]
 
 
@@ -172,8 +174,8 @@ def plot_exact_contours(
 ) -> None:
     """Draw the exact joint density of a district's effect and log sigma as four contours."""
     x = np.linspace(*alpha_range, 141)
-    log_sigma = np.linspace(*np.log(sigma_range), 121)
-    density = exact.joint_density(district=district, alpha=x, log_sigma=log_sigma)
+    log_sigma = np.linspace(*cast("tuple[float, float]", np.log(sigma_range)), 121)
+    density: Any = exact.joint_density(district=district, alpha=x, log_sigma=log_sigma)
     density = np.asarray(density.transpose("alpha", "log_sigma"))
     ordered = np.sort(density.ravel())[::-1]
     held = np.cumsum(ordered) * (x[1] - x[0]) * (log_sigma[1] - log_sigma[0])
@@ -213,8 +215,7 @@ def plot_attempts(fits: dict[str, tuple[xr.DataTree, DistrictsPosterior]]) -> tu
         floor = float(draws["posterior"]["sigma"].min())
         missed = float(exact.cdf("sigma", floor))
         ax.axhspan(low, floor, color=COLORS["centered"], alpha=0.12, lw=0)
-        note = f"never reached: {missed:.1%}" if missed > 5e-4 else "reached all the way down"
-        ax.text(6.8, low * 1.25, note, ha="right", fontsize=9.5)
+        ax.text(6.8, low * 1.25, f"never reached: {missed:.2%}", ha="right", fontsize=9.5)
         ax.set_title(f"{headline} · {name}\n{words}\n{divergences(draws)} divergences", fontsize=9)
         ax.label_outer()
         mean = float(exact.mean["alpha"].sel(district=3))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -32,7 +32,7 @@ class UnlabelledFitError(ValueError):
 
 
 def record(
-    fit: xr.DataTree, problem: Problem, parameterization: str, *, seed: int, **run
+    fit: xr.DataTree, problem: Problem, parameterization: str, *, seed: int, **run: Any
 ) -> xr.DataTree:
     """Write into a fit what it is.
 
@@ -78,7 +78,7 @@ def sample(
     target_accept: float = 0.8,
     random_seed: int,
     model: pm.Model | None = None,
-    **settings,
+    **settings: Any,
 ) -> xr.DataTree:
     """Call ``pm.sample``, and write into the fit what was sampled and how.
 
@@ -127,7 +127,7 @@ def sample(
     )
 
 
-def compiled_model(model: pm.Model, var_names: Iterable[str] | None = None):
+def compiled_model(model: pm.Model, var_names: Iterable[str] | None = None) -> Any:
     """Compile a model for nutpie, once for each model of this process.
 
     Parameters
@@ -152,7 +152,7 @@ def sample_seeds(
     draws: int = 1000,
     tune: int = 1000,
     data: Mapping | None = None,
-    **settings,
+    **settings: Any,
 ) -> list[xr.DataTree]:
     """Fit a model with nutpie once for each seed, compiled only once.
 

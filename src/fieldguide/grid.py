@@ -35,6 +35,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -76,7 +77,7 @@ def _key(cell: Mapping) -> str:
     return json.dumps({name: canonical(_plain(value)) for name, value in cell.items()}, sort_keys=True)
 
 
-def _checked_figures(figures, cell: Mapping) -> dict:
+def _checked_figures(figures: Any, cell: Mapping) -> dict:
     if not isinstance(figures, Mapping):
         raise TypeError(f"fit returned {figures!r} instead of a dict of figures")
     clash = figures.keys() & cell.keys()
@@ -354,7 +355,7 @@ def kept_fits(path: str | Path, version: str | None = None) -> pd.DataFrame:
 def _start_worker() -> None:
     """Prepare a worker process: Ctrl-C is the parent's business, and so is the end of the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
+    parent = cast("multiprocessing.process.BaseProcess", multiprocessing.parent_process())
 
     def leave_with_parent():  # a killed parent cannot say goodbye
         multiprocessing.connection.wait([parent.sentinel])
@@ -370,7 +371,7 @@ class _Lane:
         self.make, self.capacity, self.own = make, capacity, own
         self.executor = make()
         self.running: dict[Future, int] = {}
-        self.group = None
+        self.group: tuple | None = None
 
     def restart(self) -> None:
         self.executor.shutdown(wait=False, cancel_futures=True)
@@ -391,7 +392,7 @@ def _own_process() -> Executor:
 
 def _next_cell(queues: dict[tuple, deque[int]], lane: _Lane, taken: set) -> int | None:
     """A cell of the lane's own group; else a new group; else help where most is left."""
-    if not queues.get(lane.group):
+    if lane.group is None or not queues.get(lane.group):
         fresh = [group for group, queue in queues.items() if queue and group not in taken]
         if fresh:
             lane.group = fresh[0]
@@ -513,7 +514,9 @@ def run_grid(
         work.close()
 
 
-def _in_order(design, names, rows, about) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _in_order(
+    design: pd.DataFrame, names: list[str], rows: dict[str, dict], about: dict
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the design with its figures, and the same above the fits that it does not ask for."""
     keys, asked = list(design.columns), set(names)
     figures = pd.DataFrame([rows[name] for name in names]).drop(columns=keys)
@@ -568,7 +571,7 @@ def _checked_group(group: str | list[str] | None, keys: list[str]) -> list[str]:
     return groups
 
 
-def _whole(name: str, value) -> int:
+def _whole(name: str, value: Any) -> int:
     try:
         number = operator.index(value)
     except TypeError:
@@ -578,7 +581,16 @@ def _whole(name: str, value) -> int:
     return number
 
 
-def _run(cells, queues, fit, work, executor, workers, attempts, bar) -> None:
+def _run(
+    cells: list[dict],
+    queues: dict[tuple, deque[int]],
+    fit: Callable[[dict], Mapping],
+    work: _WorkFile,
+    executor: Executor | None,
+    workers: int | None,
+    attempts: int,
+    bar: Any,
+) -> None:
     if executor is None:
         count = min(_cores() if workers is None else workers, sum(map(len, queues.values())))
         # Two cells per process: one runs while the next one already waits at its door.
@@ -617,7 +629,16 @@ def _run(cells, queues, fit, work, executor, workers, attempts, bar) -> None:
                 lane.executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(lanes, ready, cells, work, attempts, lost, again, bar) -> None:
+def _collect(
+    lanes: list[_Lane],
+    ready: set[Future],
+    cells: list[dict],
+    work: _WorkFile,
+    attempts: int,
+    lost: dict[int, int],
+    again: deque[int],
+    bar: Any,
+) -> None:
     """Save what is ready; put back what a dying process took with it; stop on an error."""
     rows, failure = {}, None
     for lane in lanes:
@@ -696,12 +717,14 @@ def agreement(part: pd.DataFrame, whole: pd.DataFrame, keys: list[str] | None = 
     if not left.index.isin(right.index).all():
         raise ValueError("The smaller table has fits that the stored one lacks.")
     shared = right.loc[left.index]
-    exact = [name for name in left if name in shared and "seconds" not in name]
+    exact = [name for name in left if name in shared and "seconds" not in str(name)]
     same = [
         np.isclose(left[name].astype(float), shared[name].astype(float), rtol=1e-6, equal_nan=True)
         for name in exact
     ]
     worst = 0.0
+    a: Any
+    b: Any
     for name in AGREEMENT_FIGURES:
         a, b = left[name].astype(float), right[name].astype(float)
         if name in ("divergences", "gradients"):

@@ -11,15 +11,19 @@ import html
 import logging
 import platform
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from io import BytesIO
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import xarray as xr
+from IPython import get_ipython
 from IPython.display import display
 
 from fieldguide.scores import Score, scoreboard
+from fieldguide.seen import Known, check_words, describe, facts
 from fieldguide.style import use_style
 
 FIGURE_MIME = "application/vnd.fieldguide.figure+json"
@@ -40,7 +44,9 @@ def setup() -> None:
     logging.getLogger("pymc").setLevel(logging.ERROR)
 
 
-def show_figure(figure, name: str, caption: str, alt: str) -> None:
+def show_figure(
+    figure: Any, name: str, caption: str, alt: str, fits: Sequence[xr.DataTree] | Mapping = ()
+) -> None:
     """Display a figure with caption and alternative text, and close it.
 
     Parameters
@@ -53,17 +59,23 @@ def show_figure(figure, name: str, caption: str, alt: str) -> None:
         One or two sentences: what is drawn and what to see in it.
     alt : str
         What the picture says to someone who cannot see it, with the values that matter.
+    fits : sequence or mapping of DataTree, optional
+        Fits from which the values shown were computed. Draws are recognised by their values.
 
     Raises
     ------
     ValueError
-        If the caption or the alternative text is missing.
+        If the caption or the alternative text is missing, or names colours, marks, panels or a fit
+        that the figure does not show.
     """
     if len(alt) < 15 or not caption:
         raise ValueError(f"figure {name!r} needs a caption and an alternative text of 15 characters")
-    figure = _matplotlib_figure(figure)
+    given, figure = figure, _matplotlib_figure(figure)
     buffer = BytesIO()
     figure.savefig(buffer, dpi=DPI, bbox_inches="tight", facecolor="white")
+    known = Known(_namespace() | {"what was given": fits})
+    seen = describe(figure, known, fits=fits, data=_data_of(given))
+    check_words(f"{caption}\n{alt}", seen, known)
     plt.close(figure)
     png = b64encode(buffer.getvalue()).decode()
     width = round(int.from_bytes(buffer.getvalue()[16:20], "big") * CSS_PIXELS_PER_INCH / DPI)
@@ -71,7 +83,7 @@ def show_figure(figure, name: str, caption: str, alt: str) -> None:
         f'<figure><img src="data:image/png;base64,{png}" alt="{html.escape(alt)}" '
         f'style="max-width:100%;width:{width}px"><figcaption>{html.escape(caption)}</figcaption></figure>'
     )
-    content = {"png": png, "alt": alt, "caption": caption, "name": name, "width": width}
+    content = {"png": png, "alt": alt, "caption": caption, "name": name, "width": width, "seen": seen}
     display({FIGURE_MIME: content, "text/html": page}, raw=True)
 
 
@@ -111,7 +123,9 @@ def show_table(
         index=table.index,
     )
     if index:
-        shown.insert(0, table.index.name or "", [str(label) for label in table.index])
+        shown.insert(
+            0, cast("str | None", table.index.name) or "", [str(label) for label in table.index]
+        )
     shown = shown.replace(r"^-(?=\d)", "\N{MINUS SIGN}", regex=True)
     page = shown.to_html(index=False, border=0, escape=True).replace(
         "<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1
@@ -121,8 +135,21 @@ def show_table(
         "name": name,
         "columns": [str(column) for column in shown.columns],
         "rows": shown.to_numpy().tolist(),
+        "fits": facts(table, caption, Known(_namespace())),
     }
     display({TABLE_MIME: content, "text/html": page}, raw=True)
+
+
+def _namespace() -> dict:
+    """Return the names of the notebook that shows something; none outside of one."""
+    shell = get_ipython()
+    return {} if shell is None else dict(shell.user_ns)
+
+
+def _data_of(figure) -> xr.Dataset | None:
+    """Return what ArviZ was given to draw; None for another library's figure."""
+    data = getattr(figure, "data", None)
+    return data if hasattr(figure, "viz") and isinstance(data, xr.Dataset) else None
 
 
 def _matplotlib_figure(figure):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.stats
+
+Prior = Any
+"""A frozen SciPy distribution, whose class SciPy does not make public."""
 
 ALPHA_PRIOR = scipy.stats.norm(0, 1.5)
 """Prior on the mean of the districts (on each, in the fixed-effects model), in logits."""
@@ -32,9 +37,9 @@ class TrialPriors:
         Shape of the LKJ prior of their correlation (``class = "L"``).
     """
 
-    intercept: object = scipy.stats.norm(-1, 1)
-    effect: object = scipy.stats.norm(0, 1)
-    sd: object = scipy.stats.halfnorm(scale=0.5)
+    intercept: Prior = scipy.stats.norm(-1, 1)
+    effect: Prior = scipy.stats.norm(0, 1)
+    sd: Prior = scipy.stats.halfnorm(scale=0.5)
     lkj_eta: float = 4.0
 
 
@@ -63,7 +68,7 @@ class _HalfStudentT(scipy.stats.rv_continuous):
 _half_student_t = _HalfStudentT(a=0.0, name="half_student_t")
 
 
-def half_student_t(df: float, scale: float = 1.0):
+def half_student_t(df: float, scale: float = 1.0) -> Prior:
     """Half-Student-t distribution as a frozen SciPy distribution, which SciPy itself lacks.
 
     Parameters
@@ -76,7 +81,7 @@ def half_student_t(df: float, scale: float = 1.0):
     return _half_student_t(df, scale=scale)
 
 
-def prior_parameters(frozen) -> tuple[str, tuple[float, ...], float, float]:
+def prior_parameters(frozen: Prior) -> tuple[str, tuple[float, ...], float, float]:
     """Return name, shape parameters, location and scale of a frozen SciPy distribution.
 
     Raises
@@ -93,7 +98,7 @@ def prior_parameters(frozen) -> tuple[str, tuple[float, ...], float, float]:
         ) from None
 
 
-def prior_name(frozen) -> str:
+def prior_name(frozen: Prior) -> str:
     """Name a prior as it is written in a model, such as ``HalfNormal(0.5)``.
 
     Parameters are PyMC's: Exponential(rate), Gamma(alpha, beta), InverseGamma(alpha, beta),
@@ -110,7 +115,7 @@ def prior_name(frozen) -> str:
     ('Exponential(1)', 'Normal(0, 1.5)')
     """
     family, shapes, loc, scale = prior_parameters(frozen)
-    known = {
+    known: dict[str, Callable[[], tuple]] = {
         "norm": lambda: ("Normal", loc, scale),
         "expon": lambda: ("Exponential", 1 / scale),
         "halfnorm": lambda: ("HalfNormal", scale),

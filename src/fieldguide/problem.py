@@ -10,8 +10,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class ProblemError(ValueError):
@@ -97,13 +99,13 @@ def digest(rows: Iterable[Iterable]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-def plain_label(label) -> str:
+def plain_label(label: Any) -> str:
     """Write a group's label as text, the same for 3, ``numpy.int64(3)``, 3.0 and "3"."""
     label = label.item() if hasattr(label, "item") else label
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
-def count_digest(labels, *counts) -> str:
+def count_digest(labels: Iterable, *counts: ArrayLike) -> str:
     """Return the digest of counts per group.
 
     Parameters

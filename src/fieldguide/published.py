@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import cast
 
 import arviz as az
 import numpy as np
@@ -122,9 +123,10 @@ def compare_with_published(fit: xr.DataTree, exact: Reference) -> pd.DataFrame:
     KeyError
         If no table was published for this model.
     """
-    problem = Problem.from_attrs(fit.attrs)
+    problem = cast("Problem", Problem.from_attrs(fit.attrs))
     problem.check_same(exact.problem)
-    model = published_name(problem, fit.attrs["parameterization"], fit.attrs["target_accept"])
+    form, target = fit.attrs["parameterization"], fit.attrs["target_accept"]
+    model = cast("str", published_name(problem, form, target))
     theirs = published_summary(model)
     ours = az.summary(fit, round_to="none").loc[theirs.index]
     error = np.hypot(ours["mcse_mean"], theirs["mcse_mean"])

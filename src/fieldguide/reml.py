@@ -26,12 +26,14 @@ standard deviations divided by the residual one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
 from fieldguide.problem import digest
@@ -76,7 +78,18 @@ class CrossProducts:
     rows: np.ndarray
     products: np.ndarray
 
-    def reduce(self, d00, d01, d11) -> tuple[np.ndarray, np.ndarray]:
+    if TYPE_CHECKING:  # made by __post_init__
+
+        @property
+        def _det(self) -> np.ndarray: ...
+
+        @property
+        def _quad(self) -> np.ndarray: ...
+
+        @property
+        def _total(self) -> np.ndarray: ...
+
+    def reduce(self, d00: ArrayLike, d01: ArrayLike, d11: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Sum the groups for many relative covariances at once.
 
         Parameters
@@ -208,7 +221,9 @@ def _check_cells(names: set[str], data: pd.DataFrame) -> None:
         )
 
 
-def _check_design(data, x, names, codes, labels, factor) -> None:
+def _check_design(
+    data: pd.DataFrame, x: np.ndarray, names: Sequence[str], codes: np.ndarray, labels: Any, factor: str
+) -> None:
     categories = getattr(data[factor].dtype, "categories", labels)
     empty = sorted(set(categories) - set(labels), key=str)
     if empty:
@@ -276,7 +291,9 @@ def lkj(eta: float) -> Penalty:
 # Criterion and estimate
 
 
-def restricted_deviance(sums: CrossProducts, d00, d01, d11, sigma=None) -> np.ndarray:
+def restricted_deviance(
+    sums: CrossProducts, d00: ArrayLike, d01: ArrayLike, d11: ArrayLike, sigma: ArrayLike | None = None
+) -> np.ndarray:
     """Minus twice the log restricted likelihood, for many relative covariances at once.
 
     Parameters
@@ -366,6 +383,7 @@ def fit_reml(sums: CrossProducts, penalty: Penalty | None = None) -> RemlFit:
     ConvergenceError
         If no start ends where the gradient vanishes.
     """
+    best: Any
     best, evaluations = None, 0
     for start in ([1.0, 0.0, 1.0], [0.3, 0.02, 0.05]):
         result = minimize(
@@ -429,7 +447,7 @@ def _polish(theta, sums, penalty):
     return theta
 
 
-def _describe(theta, sums, objective, evaluations) -> RemlFit:
+def _describe(theta: np.ndarray, sums: CrossProducts, objective: float, evaluations: int) -> RemlFit:
     a, b, c = theta
     d = np.array([[a * a, a * b], [a * b, b * b + c * c]])
     _, matrix = sums.reduce(d[0, 0], d[0, 1], d[1, 1])
@@ -460,7 +478,9 @@ def _describe(theta, sums, objective, evaluations) -> RemlFit:
     )
 
 
-def profile(sums: CrossProducts, sd_slope, correlation, penalty: Penalty | None = None) -> np.ndarray:
+def profile(
+    sums: CrossProducts, sd_slope: ArrayLike, correlation: ArrayLike, penalty: Penalty | None = None
+) -> np.ndarray:
     """Minimise the (penalised) deviance over everything but the slope's sd and the correlation.
 
     Parameters

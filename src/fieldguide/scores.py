@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import arviz as az
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from fieldguide.fits import label as label_of
@@ -30,7 +32,9 @@ THRESHOLDS = {"rhat": 1.01, "ess": 400, "bfmi": 0.3}
 """R-hat above, ESS below (both from Vehtari et al. 2021) and E-BFMI below (Betancourt 2016)."""
 
 
-def raised(*, divergences, rhat, ess_bulk, ess_tail, bfmi) -> dict:
+def raised(
+    *, divergences: ArrayLike, rhat: ArrayLike, ess_bulk: ArrayLike, ess_tail: ArrayLike, bfmi: ArrayLike
+) -> dict:
     """Say which of the usual diagnostics raise a flag; a missing value (NaN) raises its flag.
 
     Parameters
@@ -141,7 +145,7 @@ class Score:
         )
 
 
-def _sampler_statistics(draws: xr.DataTree) -> dict[str, float]:
+def _sampler_statistics(draws: xr.DataTree) -> dict[str, Any]:
     """Divergences, gradient evaluations, step size and E-BFMI of NUTS in PyMC or nutpie."""
     if "sample_stats" not in draws.children:
         raise ValueError("The fit has no sample_stats; score the DataTree that pm.sample returns.")
@@ -161,14 +165,14 @@ def _sampler_statistics(draws: xr.DataTree) -> dict[str, float]:
 
 def _matching(posterior: xr.Dataset, exact: Reference, var_names: Iterable[str] | None) -> xr.Dataset:
     """The draws of the parameters that the exact answer has, with districts in its order."""
-    wanted = list(exact.mean.data_vars) if var_names is None else list(var_names)
+    wanted: list[Any] = list(exact.mean.data_vars) if var_names is None else list(var_names)
     if var_names is None:
         wanted = [name for name in wanted if name not in ("p", "p_bar") and name in posterior]
     unknown = [name for name in wanted if name not in posterior or name not in exact.mean]
     if unknown or not wanted:
         raise ValueError(
             f"The fit and the exact answer do not share {', '.join(unknown) or 'any parameter'}; "
-            f"the exact answer has {', '.join(exact.mean.data_vars)}."
+            f"the exact answer has {', '.join(cast('list[str]', exact.mean.data_vars))}."
         )
     chosen = posterior[wanted]
     for dim, size in exact.mean[wanted].sizes.items():
@@ -290,7 +294,7 @@ def _missed(log_draws: np.ndarray, exact: Reference) -> tuple[float, float]:
     """Missing share of the smallest 5% of the exact probability, and what lies below all draws."""
 
     def share(x):
-        return float(exact.cdf(exact.neck, np.exp(x)))
+        return float(exact.cdf(cast("str", exact.neck), np.exp(x)))
 
     low, high = log_draws.min() - 1, log_draws.max() + 1
     while share(low) > SMALL_SIGMA:
@@ -361,6 +365,7 @@ def flags(table: pd.DataFrame) -> pd.DataFrame:
     ``any``; thresholds in `fieldguide.scores.THRESHOLDS`.
     """
     columns = ("divergences", "rhat", "ess_bulk", "ess_tail", "bfmi")
+    found: Any
     found = raised(**{name: table[name].to_numpy(dtype=float) for name in columns})
     found = pd.DataFrame(found, index=table.index)
     return found.assign(any=found.any(axis=1))

@@ -11,25 +11,32 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
+import textwrap
 from binascii import a2b_base64
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from docutils import nodes
 from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.parsing import parse_toc_yaml
+from tqdm import tqdm
 
-from fieldguide.execution import PARENT, run_in_parallel, stop_with
+from fieldguide.claims import FalseClaimError
+from fieldguide.execution import PARENT, Run, run_in_parallel, stop_with
 from fieldguide.page import FIGURE_MIME, TABLE_MIME
 
 logger = logging.getLogger(__name__)
 
 RESULTS_DEPEND_ON = ("src/**/*.py", "data/*.csv", "data/*.json", "data/*.parquet", "uv.lock")
-BUT_NOT_ON = ("sphinx_ext.py", "execution.py", "__main__.py")
+BUT_NOT_ON = ("sphinx_ext.py", "execution.py", "preload.py", "build.py", "__main__.py")
 """Modules that run notebooks and lay out what they show, or are for the command line only."""
 
 SHORTEST_ALT = 15
@@ -55,28 +62,91 @@ def pages_of_toc(root: Path) -> list[str]:
     return [str(page) for page in parse_toc_yaml(root / "_toc.yml")]
 
 
-def run_notebooks(app: Sphinx, config) -> None:
+class ChaptersFailedError(SphinxError):
+    """Chapters did not run through; the message says where, why and what to do."""
+
+    category = "The book was not built"
+
+
+def run_notebooks(app: Sphinx, config: Any) -> None:
     """Execute every notebook that is not in the cache, in parallel, before Sphinx reads them.
 
-    A notebook that fails is not cached: MyST-NB runs it once more and reports the failing cell.
+    Raises
+    ------
+    ChaptersFailedError
+        If one does not run through. The others are kept, so that only it runs again.
     """
     root = Path(app.srcdir)
     folder = execution_cache(root)
     config.nb_execution_cache_path = str(folder)
     remove_old_caches(folder)
     cache = get_cache(str(folder))
-    notebooks = [root / f"{page}.ipynb" for page in pages_of_toc(root)]
-    for path in filter(Path.is_file, reversed(notebooks)):  # the late chapters take longest
-        cache.add_nb_to_project(str(path))
-    pending = {r.uri: r.pk for r in cache.list_project_records() if _missing(cache, r.uri)}
+    chapters = [path for page in pages_of_toc(root) if (path := root / f"{page}.ipynb").is_file()]
+    pending = [path for path in chapters if _missing(cache, str(path))]
     if not pending:
         return
-    logger.info("running %d notebook(s) in parallel, a minute or more ...", len(pending))
     find_home_for_caches(root)
-    done = run_in_parallel(cache, pending.values(), config.nb_execution_timeout)
-    for uri in pending:
-        outcome = "ran %s" if uri in done else "%s failed and is run again to report where"
-        logger.info(outcome, Path(uri).name)
+    failed: list[Run] = []
+    with tqdm(
+        total=len(pending), desc="chapters", file=sys.stdout, disable=None, dynamic_ncols=True
+    ) as bar:
+
+        def ended(run: Run) -> None:
+            if run.failure is None:
+                bundle = CacheBundleIn(run.notebook, run.path, data={"execution_seconds": run.seconds})
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            else:
+                failed.append(run)
+            count[0] += 1
+            verb = "ran" if run.failure is None else "stopped in"
+            line = f"{verb} {run.path.stem}, {run.seconds:.0f} s, {count[0]} of {len(pending)}"
+            tqdm.write(line, file=sys.stdout)
+            sys.stdout.flush()
+            bar.update()
+
+        count = [0]
+        largest_first = sorted(pending, key=lambda path: -path.stat().st_size)  # they take longest
+        run_in_parallel(largest_first, config.nb_execution_timeout, ended)
+    if failed:
+        raise ChaptersFailedError("\n\n".join(_describe(run, root) for run in failed))
+
+
+def _describe(run: Run, root: Path) -> str:
+    """Return the block that tells where a chapter stopped, why, and what to do."""
+    failure = run.failure
+    log = root / "_build" / "failed" / f"{run.path.stem}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(failure.traceback + "\n", encoding="utf-8")
+    name, _, message = failure.error.partition(": ")
+    if name == FalseClaimError.__name__:
+        what, remedy = (
+            "claim",
+            (
+                "what the page computes contradicts the sentence. Mend whichever is wrong: the "
+                "computation, or the sentence and its check."
+            ),
+        )
+    elif name == "stderr":
+        what, remedy = (
+            "warning",
+            (
+                "something wrote to stderr that the page does not want to show. Remove its cause, or "
+                'show it: cell metadata {"mystnb": {"output_stderr": "show"}}.'
+            ),
+        )
+    else:
+        what, message = "error", failure.error
+        remedy = "run the notebook down to this cell (make lab), mend it, and build again."
+    lines = [
+        ("chapter", run.path.relative_to(root).as_posix()),
+        ("cell", f"{failure.cell} of {failure.cells}"),
+        (what, message),
+        ("what to do", remedy),
+        ("in full", log.relative_to(root).as_posix()),
+    ]
+    return "\n".join(
+        textwrap.fill(f"{label:<11} {words}", 100, subsequent_indent=" " * 12) for label, words in lines
+    )
 
 
 def find_home_for_caches(root: Path) -> None:
@@ -103,7 +173,7 @@ def remove_old_caches(folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _missing(cache, uri: str) -> bool:
+def _missing(cache: Any, uri: str) -> bool:
     try:
         cache.match_cache_file(uri)
     except KeyError:
@@ -129,7 +199,7 @@ class PageOutput:
         return [node]
 
 
-def _figure_node(renderer, content: dict) -> nodes.figure:
+def _figure_node(renderer: Any, content: dict) -> nodes.figure:
     png = a2b_base64(content["png"])
     name = f"{hashlib.sha256(png).hexdigest()}.png"
     uri = renderer.write_file([name], png, overwrite=False, exists_ok=True)
@@ -137,7 +207,7 @@ def _figure_node(renderer, content: dict) -> nodes.figure:
     return nodes.figure("", image, nodes.caption(text=content["caption"]))
 
 
-def _table_node(renderer, content: dict) -> nodes.table:
+def _table_node(renderer: Any, content: dict) -> nodes.table:
     columns, rows = content["columns"], content["rows"]
     group = nodes.tgroup(cols=len(columns))
     group += [nodes.colspec(colwidth=1) for _ in columns]
@@ -201,7 +271,7 @@ def say_running_time(app: Sphinx, doctree: nodes.document) -> None:
     title.parent.insert(1, nodes.paragraph(text=text, classes=["running-time"]))
 
 
-def words_in_docstrings(app: Sphinx, env, node, text: nodes.Node) -> nodes.Node | None:
+def words_in_docstrings(app: Sphinx, env: Any, node: Any, text: nodes.Node) -> nodes.Node | None:
     """Leave words where a docstring's type or its single backticks name nothing that has an entry.
 
     Types are words for people ("array_like, shape (district,)") and single backticks name parameters
@@ -212,7 +282,9 @@ def words_in_docstrings(app: Sphinx, env, node, text: nodes.Node) -> nodes.Node 
     return None
 
 
-def drop_thebe(app: Sphinx, pagename, templatename, context, doctree) -> None:
+def drop_thebe(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
+) -> None:
     """Remove the scripts of thebe, which Jupyter Book adds and which load from another host."""
     context["script_files"] = [
         script

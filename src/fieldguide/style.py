@@ -30,7 +30,7 @@ def use_style() -> None:
             "axes.titlelocation": "left",
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.prop_cycle": mpl.cycler(
+            "axes.prop_cycle": mpl.cycler(  # type: ignore[attr-defined]
                 color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
             ),
             "legend.frameon": False,

@@ -6,6 +6,7 @@ No row is ever dropped. The codebook and the provenance of each table are in ``d
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 import pandera.pandas as pa
@@ -159,7 +160,7 @@ def count_by_district(women: pd.DataFrame) -> pd.DataFrame:
     1           117     30
     11           21      0
     """
-    return women.groupby("district")["use_contraception"].agg(women="size", users="sum")
+    return cast("Any", women.groupby("district"))["use_contraception"].agg(women="size", users="sum")
 
 
 def load_three_districts() -> pd.DataFrame:
@@ -223,7 +224,9 @@ def _why_unreadable(path: Path, error: OSError) -> str:
     return f"the file could not be read ({error}); restore it from the project."
 
 
-def _first_failure(path: Path, table: pd.DataFrame, schema, failures: pd.DataFrame) -> str:
+def _first_failure(
+    path: Path, table: pd.DataFrame, schema: pa.DataFrameSchema, failures: pd.DataFrame
+) -> str:
     """Say where the topmost wrong cell is, what stands there, what was expected, how many more."""
     cells = failures.dropna(subset=["index", "column"]).drop_duplicates(["index", "column"])
     # A column with one cell of the wrong type stays text, so that each of its cells fails its check.

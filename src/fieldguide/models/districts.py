@@ -15,7 +15,7 @@ They differ in the coordinates that the sampler moves in and in nothing else: ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -23,11 +23,12 @@ import pymc as pm
 import pytensor.tensor as pt
 import scipy.stats
 import xarray as xr
+from numpy.typing import ArrayLike
 from pytensor.gradient import disconnected_grad
 from scipy.special import expit, log_expit, logit
 
 from fieldguide.models.graph import as_pymc_prior, declare
-from fieldguide.priors import ALPHA_PRIOR, SIGMA_PRIOR, prior_name, prior_parameters
+from fieldguide.priors import ALPHA_PRIOR, SIGMA_PRIOR, Prior, prior_name, prior_parameters
 from fieldguide.problem import Problem, count_digest
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ PARAMETERIZATIONS = ("centered", "deviation", "partial", "non-centered")
 """The forms of the varying-intercept model that sample every district's effect."""
 
 
-def _checked_counts(successes, trials) -> tuple[np.ndarray, np.ndarray]:
+def _checked_counts(successes: ArrayLike, trials: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     y, n = np.asarray(successes), np.asarray(trials)
     if y.ndim != 1 or y.shape != n.shape or y.size == 0:
         raise ValueError(
@@ -57,7 +58,7 @@ def _coords(district: Sequence | None, count: int) -> dict:
     return {"district": labels}
 
 
-def centering_weights(successes, trials, sigma: float = 0.25) -> np.ndarray:
+def centering_weights(successes: ArrayLike, trials: ArrayLike, sigma: float = 0.25) -> np.ndarray:
     r"""Weights between non-centered (0) and centered (1), from how much each district knows.
 
     The share of the precision of :math:`\alpha_j` that comes from the district's own data,
@@ -88,14 +89,14 @@ def centering_weights(successes, trials, sigma: float = 0.25) -> np.ndarray:
 
 
 def varying_intercept_model(
-    successes,
-    trials,
+    successes: ArrayLike,
+    trials: ArrayLike,
     *,
     parameterization: str = "centered",
-    sigma_prior=SIGMA_PRIOR,
-    alpha_prior=ALPHA_PRIOR,
+    sigma_prior: Prior = SIGMA_PRIOR,
+    alpha_prior: Prior = ALPHA_PRIOR,
     district: Sequence | None = None,
-    weights=None,
+    weights: ArrayLike | None = None,
     mutable: bool = False,
 ) -> pm.Model:
     r"""Varying-intercept logistic regression on counts, in one of four parameterizations.
@@ -179,13 +180,19 @@ def varying_intercept_model(
         pm.Binomial("successes", n=n, logit_p=alpha, observed=y, dims="district")
     if weights is not None:  # they cannot be read from the graph
         priors = {"alpha_bar": prior_name(alpha_prior), "sigma": prior_name(sigma_prior)}
-        data = count_digest(_coords(district, len(successes))["district"], successes, trials)
+        data = count_digest(
+            _coords(district, len(cast("Sequence", successes)))["district"], successes, trials
+        )
         declare(model, Problem.of("varying intercept", priors, data), parameterization)
     return model
 
 
 def fixed_effects_model(
-    successes, trials, *, alpha_prior=ALPHA_PRIOR, district: Sequence | None = None
+    successes: ArrayLike,
+    trials: ArrayLike,
+    *,
+    alpha_prior: Prior = ALPHA_PRIOR,
+    district: Sequence | None = None,
 ) -> pm.Model:
     """Logistic regression on counts in which districts share nothing.
 
@@ -214,7 +221,12 @@ def fixed_effects_model(
 
 
 def marginal_model(
-    successes, trials, *, sigma_prior=SIGMA_PRIOR, alpha_prior=ALPHA_PRIOR, nodes: int = 32
+    successes: ArrayLike,
+    trials: ArrayLike,
+    *,
+    sigma_prior: Prior = SIGMA_PRIOR,
+    alpha_prior: Prior = ALPHA_PRIOR,
+    nodes: int = 32,
 ) -> pm.Model:
     r"""The varying-intercept model with its districts integrated out: two parameters are left.
 
@@ -270,7 +282,12 @@ def marginal_model(
 
 
 def recover_alpha(
-    draws: xr.DataTree, successes, trials, *, seed: int, district: Sequence | None = None
+    draws: xr.DataTree,
+    successes: ArrayLike,
+    trials: ArrayLike,
+    *,
+    seed: int,
+    district: Sequence | None = None,
 ) -> xr.DataTree:
     r"""Add the districts' effects to draws of the marginal model.
 

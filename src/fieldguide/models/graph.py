@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -12,8 +13,11 @@ import pytensor.tensor as pt
 import scipy.stats
 from pytensor.graph.traversal import ancestors
 
-from fieldguide.priors import TrialPriors, half_student_t, prior_name, prior_parameters, written
+from fieldguide.priors import Prior, TrialPriors, half_student_t, prior_name, prior_parameters, written
 from fieldguide.problem import Problem, count_digest
+
+if TYPE_CHECKING:
+    from pytensor.tensor.variable import TensorVariable
 
 _HYPERPARAMETERS = {
     frozenset({"alpha_bar", "sigma"}): "varying intercept",
@@ -28,7 +32,7 @@ class UnknownModelError(ValueError):
     """The graph is not that of a model of this book, or its data do not stand in it."""
 
 
-def as_pymc_prior(name: str, frozen, *, scale=None) -> pt.TensorVariable:
+def as_pymc_prior(name: str, frozen: Prior, *, scale: Any = None) -> TensorVariable:
     """Add a prior to the current PyMC model, given as a frozen SciPy distribution.
 
     Parameters
@@ -169,7 +173,7 @@ def _verify(model: pm.Model, kind: str, priors: dict, counts: dict, labels: list
                 alpha_prior=priors["alpha_bar"],
             )
     ours = [rv.name for rv in known.free_RVs]
-    names = {rv.name: rv.name if rv.name in ours else None for rv in model.free_RVs}
+    names: dict[str, Any] = {rv.name: rv.name if rv.name in ours else None for rv in model.free_RVs}
     left = [name for name in ours if name not in names]
     for name in (name for name, other in names.items() if other is None):  # such as offset for z
         names[name] = left.pop(0) if left else None
@@ -235,7 +239,11 @@ def declare(model: pm.Model, problem: Problem, parameterization: str) -> pm.Mode
 
 
 def declare_like(
-    model: pm.Model, other: pm.Model, names: Mapping[str, str] | None, rng, tol: float = 1e-6
+    model: pm.Model,
+    other: pm.Model,
+    names: Mapping[str, str] | None,
+    rng: np.random.Generator,
+    tol: float = 1e-6,
 ) -> float:
     """Say that a model written by hand is a known one, after making sure that it is.
 
@@ -308,7 +316,9 @@ _FROZEN = {
 """SciPy's distribution for the name and the parameters of a PyTensor one."""
 
 
-def log_density_gap(model: pm.Model, other: pm.Model, names: dict[str, str], rng, points: int = 20):
+def log_density_gap(
+    model: pm.Model, other: pm.Model, names: dict[str, str], rng: np.random.Generator, points: int = 20
+) -> float:
     """Tell whether two models are the same one written twice.
 
     Two log densities of one posterior differ by a constant (a counts model leaves out or keeps

@@ -14,7 +14,7 @@ of `fieldguide.reml.CrossProducts`; the row-per-student form says the same for 4
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pymc as pm
@@ -169,7 +169,9 @@ def _packed_factor():
     return chol
 
 
-def _integrated_log_density(s: SchoolSums, a, b, sd0, sd1, r, sigma):
+def _integrated_log_density(
+    s: SchoolSums, a: Any, b: Any, sd0: Any, sd1: Any, r: Any, sigma: Any
+) -> Any:
     """Log density of all scores with the schools' effects integrated out (`fieldguide.reml`)."""
     v = sigma**2
     e0, e1 = s.y - s.n * a - s.x * b, s.xy - s.x * a - s.xx * b

@@ -14,11 +14,13 @@ with :math:`(\theta_j, \delta_j)` bivariate normal over the sites. In brms this 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pymc as pm
 import xarray as xr
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
 from fieldguide.data import TrialError, arm_probabilities, check_trial
@@ -165,7 +167,7 @@ def _check_estimands(names: Sequence[str] | None) -> Sequence[str]:
     return names
 
 
-def estimate(draws: xr.Dataset, weights, names: Sequence[str] | None = None) -> xr.Dataset:
+def estimate(draws: xr.Dataset, weights: ArrayLike, names: Sequence[str] | None = None) -> xr.Dataset:
     r"""Turn posterior draws of a trial's model into draws of what the trial is about.
 
     - ``coefficient``: the population coefficient :math:`\beta`, the mean over a population of
@@ -236,7 +238,7 @@ def true_estimands(
     dict
         One number for each of `ESTIMANDS`.
     """
-    p = arm_probabilities(sites, scale=scale, out_of_range=out_of_range)
+    p: Any = arm_probabilities(sites, scale=scale, out_of_range=out_of_range)
     weights = sites["n"] / sites["n"].sum()
     average: Mapping[str, float] = {arm: float((p[arm] * weights).sum()) for arm in p}
     if coefficient is None:

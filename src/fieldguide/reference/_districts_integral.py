@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
 MANY = 1e6
@@ -61,7 +62,9 @@ class Inner:
     variance_p: np.ndarray  # Var[p_j]
 
 
-def integrate_effect(mean, sd, successes, trials, step: float) -> Inner:
+def integrate_effect(
+    mean: ArrayLike, sd: ArrayLike, successes: ArrayLike, trials: ArrayLike, step: float
+) -> Inner:
     """Integrate one district's effect out, for arrays of (mean, sd, successes, trials)."""
     shape = np.broadcast_shapes(*map(np.shape, (mean, sd, successes, trials)))
     a, s, y, n = (np.broadcast_to(v, shape).ravel() for v in (mean, sd, successes, trials))
@@ -111,7 +114,7 @@ def _inner_chunk(out, a, s, y, n, step):
             log_top = log_ratio(delta[i] - middle[i], y[i], n[i], p[i], q[i])[0]
             log_top -= 0.5 * delta[i] ** 2 * precision[i]
             args = [v[i] for v in (s, y, n, delta, width, p_mode, q_mode)]
-            out[:, i] = _inner_narrow(log_top, *args, step, precise=bool(many[i][0]))
+            out[:, i] = _inner_narrow(log_top, *args, step, precise=bool(many[i][0]))  # type: ignore[call-arg, misc]
     if wide.any():
         i = wide
         offset = delta[i] - middle[i]

@@ -30,14 +30,18 @@ The inner integrals are in `_districts_integral`; this module has the two outer 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import map_coordinates, spline_filter1d
 from scipy.special import expit, gammaln, log_expit, logit, logsumexp
 
+from fieldguide.priors import Prior
 from fieldguide.reference._districts_integral import (
     LOG_TWO_PI,
     MANY,
@@ -83,7 +87,7 @@ class Model:
     member: np.ndarray  # index of each district among the unique ones
     prior_mean: float
     prior_sd: float
-    sigma_prior: object
+    sigma_prior: Prior
 
     @cached_property
     def log_constant(self) -> float:
@@ -102,7 +106,7 @@ class Model:
         at_reference[mixed] += 0.5 * (np.log(n / y / (n - y)) - LOG_TWO_PI)
         return float(self.count @ at_reference)
 
-    def log_weight(self, a, inner: Inner):
+    def log_weight(self, a: np.ndarray, inner: Inner) -> np.ndarray:
         """Log of prior(alpha_bar) times the product of the inner integrals, shape of ``a``."""
         z = (a - self.prior_mean) / self.prior_sd
         log_prior = -0.5 * z**2 - np.log(self.prior_sd) - 0.5 * LOG_TWO_PI
@@ -126,7 +130,7 @@ class Model:
         return self.sigma_prior.logpdf(self.sigma(v)) + jacobian
 
 
-def _ridge(model: Model, sigma: np.ndarray):
+def _ridge(model: Model, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mode and curvature scale of alpha_bar given each sigma, and the log weight at the mode."""
     y, n = model.successes, model.trials
     p, q, centre = reference_point(y, n)
@@ -176,7 +180,9 @@ class _Slices:
     inner: Inner  # arrays of shape (S, A, unique districts)
 
 
-def _slices(model, sigma, mode, scale, t, step) -> _Slices:
+def _slices(
+    model: Model, sigma: np.ndarray, mode: np.ndarray, scale: np.ndarray, t: np.ndarray, step: float
+) -> _Slices:
     alpha_bar = mode[:, None] + scale[:, None] * _B_MEAN * np.sinh(t / _B_MEAN)
     inner = integrate_effect(
         alpha_bar[:, :, None], sigma[:, None, None], model.successes, model.trials, step
@@ -186,7 +192,7 @@ def _slices(model, sigma, mode, scale, t, step) -> _Slices:
     return _Slices(sigma, mode, scale, t, alpha_bar, log_weight, log_measure, inner)
 
 
-def _tail_exponent(prior) -> float:
+def _tail_exponent(prior: Prior) -> float:
     """Exponent q of a prior density that falls like ``sigma ** -q``; inf if it falls faster."""
     if np.isfinite(prior.support()[1]):
         return np.inf
@@ -235,7 +241,7 @@ class _Plan:
         """Value of t at ``v``."""
         return _B_SPREAD * np.arcsinh((self.x(v) - self.centre) / (self.width * _B_SPREAD))
 
-    def ridge(self, v):
+    def ridge(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mode and scale of alpha_bar given ``v``; only their smoothness matters, not accuracy."""
         return np.interp(v, self.nodes, self.mode), np.exp(np.interp(v, self.nodes, self.log_scale))
 
@@ -341,7 +347,7 @@ class _Grid:
     log_jacobian: np.ndarray  # (S,), log of the trapezoid's weight in v
 
 
-def _make_grid(model: Model, plan: _Plan, steps, reach) -> _Grid:
+def _make_grid(model: Model, plan: _Plan, steps: Sequence[float], reach: Sequence[float]) -> _Grid:
     step_v, step_a, step_inner = steps
     # even numbers of intervals, so that every other node is a grid of its own
     count = 2 * int(np.ceil((plan.high - plan.low) / step_v / 2))
@@ -381,7 +387,7 @@ class _Moments:
         return np.maximum(np.abs(self.mean - mean), np.abs(self.sd - other.sd)) / self.sd
 
 
-def _moments(grid: _Grid, weight) -> _Moments:
+def _moments(grid: _Grid, weight: np.ndarray) -> _Moments:
     slices, inner = grid.slices, grid.slices.inner
     flat = weight.ravel() / weight.sum()
     units = inner.shift.shape[-1]
@@ -407,7 +413,7 @@ def _moments(grid: _Grid, weight) -> _Moments:
     return result
 
 
-def _inner_error(model: Model, grid: _Grid, step: float, sd_p) -> float:
+def _inner_error(model: Model, grid: _Grid, step: float, sd_p: np.ndarray) -> float:
     """Estimated error of the inner integrals, from a sample of nodes done again more finely."""
     s, inner = grid.slices, grid.slices.inner
     order = np.argsort(grid.weight, axis=None)
@@ -433,7 +439,7 @@ def _inner_error(model: Model, grid: _Grid, step: float, sd_p) -> float:
     return float((weight @ changes).max())
 
 
-def _at(inner: Inner, rows, columns) -> Inner:
+def _at(inner: Inner, rows: np.ndarray, columns: np.ndarray) -> Inner:
     return Inner(*(getattr(inner, f.name)[rows, columns] for f in fields(inner)))
 
 
@@ -450,7 +456,7 @@ class _Splines:
     next to nothing left to bend.
     """
 
-    def __init__(self, slices: _Slices, value):
+    def __init__(self, slices: _Slices, value: np.ndarray):
         self.slices = slices
         t = np.linspace(-1, 1, slices.t.size)
         basis = np.polynomial.chebyshev.chebvander(t, 8)
@@ -487,6 +493,10 @@ class _Engine:
     def _marginals(self) -> dict:
         return {}
 
+    if TYPE_CHECKING:
+
+        def _tabulate(self, name: str, unit: int | None) -> Marginal: ...
+
     def marginal(self, name: str, unit: int | None = None) -> Marginal:
         """Tabulated marginal of alpha_bar, sigma or a unique district's alpha."""
         key = name, unit
@@ -519,6 +529,7 @@ class VaryingIntercepts(_Engine):
         finite = ~tail | (self.has_mean & self.has_sd)
         step_v, step_a, step_inner = _STEPS
         reach = [-self.plan.reach, self.plan.reach]
+        before: Any
         before, ratio, least, stuck = None, np.ones(3), np.inf, 0
         self.error, errors, spent, pairs = np.inf, [np.inf] * 3, 0.0, 1.0
         start = perf_counter()
@@ -594,7 +605,7 @@ class VaryingIntercepts(_Engine):
             sd[tail] = np.nan
         return mean, sd
 
-    def reason(self, rounding=False) -> str:
+    def reason(self, rounding: bool = False) -> str:
         """What limits the quadrature, to say so in a refusal."""
         model, plan = self.model, self.plan
         y, n = model.successes[model.trials > 0], model.trials[model.trials > 0]
@@ -685,7 +696,7 @@ class VaryingIntercepts(_Engine):
         log_f = self._mean_splines(rows, np.atleast_1d(x)[:, None]) + log_prior
         return np.exp(log_f).sum(1).reshape(x.shape)
 
-    def _slices_at(self, v, t, step) -> _Slices:
+    def _slices_at(self, v: np.ndarray, t: np.ndarray, step: float) -> _Slices:
         return _slices(self.model, self.model.sigma(v), *self.plan.ridge(v), t, step)
 
     def _pdf_v(self, v):
@@ -704,7 +715,9 @@ class VaryingIntercepts(_Engine):
             out[inside] = self._pdf_v(v) * jacobian
         return out
 
-    def _given_sigma(self, slices: _Slices, unit: int):
+    def _given_sigma(
+        self, slices: _Slices, unit: int | None
+    ) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
         """Function of (rows, x): density of (y, alpha_j = x) given each row's sigma."""
         y, n = self.model.successes[unit], self.model.trials[unit]
         p, q, centre = reference_point(y, n)
@@ -742,7 +755,7 @@ class VaryingIntercepts(_Engine):
 
         return density
 
-    def _pdf_alpha(self, unit: int):
+    def _pdf_alpha(self, unit: int | None) -> Callable[[ArrayLike], np.ndarray]:
         density = self._given_sigma(self.fine.slices, unit)
         rows, log_prior = self._rows
 
@@ -752,7 +765,7 @@ class VaryingIntercepts(_Engine):
 
         return pdf
 
-    def joint_density(self, unit: int, alpha, log_sigma):
+    def joint_density(self, unit: int | None, alpha: np.ndarray, log_sigma: np.ndarray) -> np.ndarray:
         """Density of (alpha_j, log sigma), shape (log_sigma, alpha)."""
         low, high = self.model.sigma_prior.support()
         sigma = np.exp(log_sigma)
@@ -768,7 +781,7 @@ class VaryingIntercepts(_Engine):
         ]
         return np.stack(out)
 
-    def pdf(self, name: str, unit: int):
+    def pdf(self, name: str, unit: int | None) -> Callable[[ArrayLike], np.ndarray]:
         if name == "sigma":
             return self._pdf_sigma
         return self._pdf_alpha_bar if name == "alpha_bar" else self._pdf_alpha(unit)

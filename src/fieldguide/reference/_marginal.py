@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from time import perf_counter
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import sici
 
@@ -42,10 +44,11 @@ class Marginal:
         is missing or too much.
     """
 
-    def __init__(self, t, mass, to_t: Callable, from_t: Callable):
+    def __init__(self, t: np.ndarray, mass: np.ndarray, to_t: Callable, from_t: Callable):
         self.t, self.mass, self.to_t, self.from_t = t, mass / mass.sum(), to_t, from_t
         self.step = t[1] - t[0]
-        self._quantiles = {}  # found so far: an effect and its probability share them
+        # found so far: an effect and its probability share them
+        self._quantiles: dict[float, float] = {}
         some = self.t[1 :: 2 * max(t.size // 80, 1)]  # the nodes that are left out
         change = np.abs(self._cdf_t(some) - self._cdf_t(some, every=2)).max()
         missed = abs(2 * self.mass[::2].sum() - 1)
@@ -53,7 +56,9 @@ class Marginal:
         self.error = max(self.resolution, abs(float(mass.sum()) - 1))
 
     @classmethod
-    def from_density(cls, density, centre, width, low, high) -> Marginal:
+    def from_density(
+        cls, density: Callable, centre: float, width: float, low: float, high: float
+    ) -> Marginal:
         """Tabulate a normalised density between ``low`` and ``high``, halving the step."""
 
         def to_t(x):
@@ -68,7 +73,9 @@ class Marginal:
         return cls.from_uniform(density_t, to_t(low), to_t(high), to_t, from_t)
 
     @classmethod
-    def from_uniform(cls, density, low, high, to_t, from_t) -> Marginal:
+    def from_uniform(
+        cls, density: Callable, low: float, high: float, to_t: Callable, from_t: Callable
+    ) -> Marginal:
         """Tabulate a normalised density of t between ``low`` and ``high``, halving the step."""
         start = perf_counter()
         t = np.linspace(low, high, int(np.ceil((high - low) / 0.3)) + 1)
@@ -83,7 +90,7 @@ class Marginal:
                 break
         return marginal
 
-    def _cdf_t(self, t, every: int = 1):
+    def _cdf_t(self, t: ArrayLike, every: int = 1) -> np.ndarray:
         steps = (np.asarray(t)[..., None] - self.t[::every]) / (every * self.step)
         mass = every * self.mass[::every]
         return 0.5 * mass.sum() + sici(np.pi * steps)[0] @ mass / np.pi
@@ -101,7 +108,7 @@ class Marginal:
     def quantile(self, q: float) -> float:
         """The value below which a share ``q`` of the probability lies."""
         if q not in self._quantiles:
-            i = np.searchsorted(self._cdf_nodes, q)
+            i = cast("int", np.searchsorted(self._cdf_nodes, q))
             low, high = self.t[max(i - 2, 0)], self.t[min(i + 1, self.t.size - 1)]
             t = brentq(lambda t: self._cdf_t(t) - q, low, high, xtol=1e-13)
             self._quantiles[q] = float(self.from_t(t))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from fieldguide.problem import Problem, plain_label
 
@@ -45,10 +46,17 @@ class Reference(Protocol):
         The standard deviation whose small values are hard to sample; None if there is none.
     """
 
-    problem: Problem
-    mean: xr.Dataset
-    sd: xr.Dataset
-    error: float
+    @property
+    def problem(self) -> Problem: ...
+
+    @property
+    def mean(self) -> xr.Dataset: ...
+
+    @property
+    def sd(self) -> xr.Dataset: ...
+
+    @property
+    def error(self) -> float: ...
 
     @property
     def summary(self) -> xr.Dataset: ...
@@ -56,11 +64,11 @@ class Reference(Protocol):
     @property
     def neck(self) -> str | None: ...
 
-    def cdf(self, name: str, x, **where) -> xr.DataArray:
+    def cdf(self, name: str, x: ArrayLike | xr.DataArray, **where: Any) -> xr.DataArray:
         """Posterior probability that a variable is at most ``x``."""
         ...
 
-    def pdf(self, name: str, x, **where) -> xr.DataArray:
+    def pdf(self, name: str, x: ArrayLike | xr.DataArray, **where: Any) -> xr.DataArray:
         """Marginal posterior density of a variable at ``x``."""
         ...
 
@@ -112,19 +120,30 @@ class Posterior:
     probs: tuple[float, ...] = PROBS
     neck: str | None = None
 
+    if TYPE_CHECKING:
+
+        @property
+        def mean(self) -> xr.Dataset: ...
+
+        @property
+        def sd(self) -> xr.Dataset: ...
+
+        def _quantile(self, name: str, position: int | None, q: np.ndarray) -> np.ndarray: ...
+
     @property
     def _with_quantiles(self) -> list[str]:
         """Variables whose distribution function is known."""
-        return list(self.mean.data_vars)
+        return list(cast("dict[str, xr.DataArray]", self.mean.data_vars))
 
     @property
     def _with_density(self) -> list[str]:
-        return list(self.mean.data_vars)
+        return list(cast("dict[str, xr.DataArray]", self.mean.data_vars))
 
     def _check_name(self, name: str, known: Sequence[str], what: str) -> None:
         if name not in self.mean.data_vars:
             raise ValueError(
-                f"Unknown variable {name!r}; this model has {', '.join(self.mean.data_vars)}."
+                f"Unknown variable {name!r}; this model has "
+                f"{', '.join(cast('Sequence[str]', self.mean.data_vars))}."
             )
         if name not in known:
             raise ValueError(
@@ -135,7 +154,7 @@ class Posterior:
     def _position(self, name: str, where: dict) -> int | None:
         """Position of the element that ``where`` selects, None for a scalar."""
         where = {dim: label for dim, label in where.items() if label is not None}
-        dims = self.mean[name].dims
+        dims = cast("tuple[str, ...]", self.mean[name].dims)
         for dim in where:
             if dim not in dims:
                 has = f"it has {', '.join(dims)}" if dims else "it is one number"
@@ -149,7 +168,7 @@ class Posterior:
             raise ValueError(f"{name} needs {dim}=, one of {', '.join(labels)}; got {label!r}.")
         return labels.index(plain_label(label))
 
-    def _evaluate(self, kind: str, name: str, x, where: dict) -> xr.DataArray:
+    def _evaluate(self, kind: str, name: str, x: ArrayLike | xr.DataArray, where: dict) -> xr.DataArray:
         position = self._position(name, where)
         if isinstance(x, xr.DataArray):
             template = x
@@ -169,7 +188,7 @@ class Posterior:
             out[finite] = getattr(self, f"_{kind}")(name, position, value[finite])
         return template.copy(data=out).rename(kind)
 
-    def cdf(self, name: str, x, **where) -> xr.DataArray:
+    def cdf(self, name: str, x: ArrayLike | xr.DataArray, **where: Any) -> xr.DataArray:
         """Posterior probability that a variable is at most ``x``; NaN where ``x`` is NaN.
 
         Parameters
@@ -189,7 +208,7 @@ class Posterior:
         self._check_name(name, self._with_quantiles, "distribution function")
         return self._evaluate("cdf", name, x, where)
 
-    def pdf(self, name: str, x, **where) -> xr.DataArray:
+    def pdf(self, name: str, x: ArrayLike | xr.DataArray, **where: Any) -> xr.DataArray:
         """Marginal posterior density of a variable at ``x``, per unit of the variable.
 
         Parameters and errors as in `cdf`.
@@ -223,7 +242,7 @@ class Posterior:
         if values.ndim > 1 or not ((values > 0) & (values < 1)).all():
             raise ValueError("A quantile's probability must lie strictly between 0 and 1.")
         names = [var_names] if isinstance(var_names, str) else var_names
-        data = {}
+        data: dict[str, tuple] = {}
         for name in self._with_quantiles if names is None else names:
             self._check_name(name, self._with_quantiles, "quantile")
             dims = self.mean[name].dims

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import scipy.stats
 import xarray as xr
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from fieldguide.priors import ALPHA_PRIOR, prior_name
+from fieldguide.priors import ALPHA_PRIOR, Prior, prior_name
 from fieldguide.problem import Problem, count_digest
 from fieldguide.reference._districts_quadrature import FixedEffects, Model, VaryingIntercepts
+from fieldguide.reference._marginal import Marginal
 from fieldguide.reference._protocol import PROBS, ExactPosteriorError, Posterior
 
 QUANTILE_TOLERANCE = 1e-6
@@ -52,11 +55,11 @@ class DistrictsPosterior(Posterior):
     probs: tuple[float, ...] = PROBS
 
     @property
-    def neck(self) -> str | None:
+    def neck(self) -> str | None:  # type: ignore[override]
         """``"sigma"``, whose small values are hard to sample; None for fixed effects."""
         return "sigma" if "sigma" in self.mean else None
 
-    def _marginal(self, name: str, position: int | None):
+    def _marginal(self, name: str, position: int | None) -> Marginal:
         """Marginal of a variable, of the effect behind it if it is a probability."""
         return self._engine.marginal(_BASE.get(name, name), self._unit(position))
 
@@ -64,7 +67,7 @@ class DistrictsPosterior(Posterior):
         """Number of a district among the unique ones."""
         return None if position is None else int(self._engine.model.member[position])
 
-    def _quantile(self, name: str, position: int | None, q):
+    def _quantile(self, name: str, position: int | None, q: np.ndarray) -> np.ndarray:
         marginal = self._marginal(name, position)
         found = np.array([marginal.quantile(v) for v in q])
         error = np.array([marginal.quantile_error(x) for x in found])
@@ -86,7 +89,7 @@ class DistrictsPosterior(Posterior):
             )
         return expit(found) if name in _BASE else found
 
-    def _cdf(self, name: str, position: int | None, x):
+    def _cdf(self, name: str, position: int | None, x: np.ndarray) -> np.ndarray:
         marginal = self._marginal(name, position)
         low, high = (0.0, 1.0) if name in _BASE else (-np.inf, np.inf)
         if name == "sigma":
@@ -97,7 +100,7 @@ class DistrictsPosterior(Posterior):
         out[inside] = marginal.cdf(at)
         return out
 
-    def _pdf(self, name: str, position: int | None, x):
+    def _pdf(self, name: str, position: int | None, x: np.ndarray) -> np.ndarray:
         unit = self._unit(position)
         if name not in _BASE:
             return self._engine.pdf(name, unit)(x)
@@ -107,7 +110,7 @@ class DistrictsPosterior(Posterior):
         out[inside] = self._engine.pdf(_BASE[name], unit)(logit(p)) / (p * (1 - p))
         return out
 
-    def joint_density(self, district, alpha, log_sigma) -> xr.DataArray:
+    def joint_density(self, district: Any, alpha: ArrayLike, log_sigma: ArrayLike) -> xr.DataArray:
         """Posterior density of (alpha_j, log sigma) on a grid, Jacobian included.
 
         Parameters
@@ -130,7 +133,7 @@ class DistrictsPosterior(Posterior):
         alpha = np.asarray(alpha, dtype=float)
         log_sigma = np.asarray(log_sigma, dtype=float)
         return xr.DataArray(
-            self._engine.joint_density(unit, alpha, log_sigma),
+            cast("VaryingIntercepts", self._engine).joint_density(unit, alpha, log_sigma),
             dims=["log_sigma", "alpha"],
             coords={"log_sigma": log_sigma, "alpha": alpha},
             name="density",
@@ -141,7 +144,14 @@ _BASE = {"p": "alpha", "p_bar": "alpha_bar"}
 """The variables that are the inverse logit of another one."""
 
 
-def _check(successes, trials, alpha_prior, sigma_prior, district, probs):
+def _check(
+    successes: ArrayLike,
+    trials: ArrayLike,
+    alpha_prior: Prior,
+    sigma_prior: Prior | None,
+    district: Sequence | None,
+    probs: Sequence[float],
+) -> tuple[Model, np.ndarray, tuple[float, ...]]:
     y, n = (np.asarray(v, dtype=float) for v in (successes, trials))
     if y.ndim != 1 or n.ndim != 1:
         raise ValueError("successes and trials must be one-dimensional, one entry per district.")
@@ -200,7 +210,12 @@ def _check(successes, trials, alpha_prior, sigma_prior, district, probs):
     return model, labels, probs
 
 
-def _wrap(engine, problem, labels, probs) -> DistrictsPosterior:
+def _wrap(
+    engine: VaryingIntercepts | FixedEffects,
+    problem: Problem,
+    labels: np.ndarray,
+    probs: tuple[float, ...],
+) -> DistrictsPosterior:
     member = engine.model.member
     units = engine.model.successes.size
     first = len(engine.names)
@@ -217,7 +232,12 @@ def _wrap(engine, problem, labels, probs) -> DistrictsPosterior:
 
 
 def districts_problem(
-    successes, trials, *, sigma_prior=None, alpha_prior=ALPHA_PRIOR, district=None
+    successes: ArrayLike,
+    trials: ArrayLike,
+    *,
+    sigma_prior: Prior | None = None,
+    alpha_prior: Prior = ALPHA_PRIOR,
+    district: Sequence | np.ndarray | None = None,
 ) -> Problem:
     """Return the problem that a posterior of the districts belongs to.
 
@@ -232,7 +252,7 @@ def districts_problem(
     district : sequence, shape (J,), optional
         Labels of the districts; 1, ..., J if not given.
     """
-    labels = range(1, len(successes) + 1) if district is None else district
+    labels = range(1, len(cast("Sequence", successes)) + 1) if district is None else district
     data = count_digest(labels, successes, trials)
     if sigma_prior is None:
         return Problem.of("fixed effects", {"alpha": prior_name(alpha_prior)}, data)
@@ -241,13 +261,13 @@ def districts_problem(
 
 
 def exact_posterior(
-    successes,
-    trials,
+    successes: ArrayLike,
+    trials: ArrayLike,
     *,
-    sigma_prior,
-    alpha_prior=ALPHA_PRIOR,
+    sigma_prior: Prior,
+    alpha_prior: Prior = ALPHA_PRIOR,
     probs: Sequence[float] = PROBS,
-    district=None,
+    district: Sequence | None = None,
 ) -> DistrictsPosterior:
     """Exact posterior of the varying-intercept binomial-logit model.
 
@@ -299,7 +319,12 @@ def exact_posterior(
 
 
 def exact_posterior_fixed(
-    successes, trials, *, alpha_prior=ALPHA_PRIOR, probs: Sequence[float] = PROBS, district=None
+    successes: ArrayLike,
+    trials: ArrayLike,
+    *,
+    alpha_prior: Prior = ALPHA_PRIOR,
+    probs: Sequence[float] = PROBS,
+    district: Sequence | None = None,
 ) -> DistrictsPosterior:
     """Exact posterior of the fixed-effects model, ``alpha_j ~ Normal`` independently.
 

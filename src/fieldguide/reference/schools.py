@@ -23,17 +23,20 @@ less in each direction, in posterior standard deviations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.polynomial import legendre
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import betaln, ndtr, ndtri
 from scipy.stats import rv_continuous
 
-from fieldguide.priors import prior_name, written
+from fieldguide.priors import Prior, prior_name, written
 from fieldguide.problem import Problem
 from fieldguide.reference._protocol import ExactPosteriorError, Posterior
 from fieldguide.reml import CrossProducts, fit_reml
@@ -52,9 +55,9 @@ _CHUNK = 2048
 class _Priors:
     mean: np.ndarray  # (p,)
     sd: np.ndarray  # (p,)
-    sd_intercept: object
-    sd_slope: object
-    sigma: object
+    sd_intercept: Prior
+    sd_slope: Prior
+    sigma: Prior
     eta: float | None
 
     def log_angle(self, angle):
@@ -130,7 +133,7 @@ class SchoolsPosterior(Posterior):
             low, high = self._grid.bounds(name)
         return brentq(excess, low, high, xtol=1e-8 * (high - low))
 
-    def joint_density(self, sd_slope, correlation) -> np.ndarray:
+    def joint_density(self, sd_slope: ArrayLike, correlation: ArrayLike) -> np.ndarray:
         """Joint posterior density of the slope's sd and the correlation, for pictures.
 
         Parameters
@@ -159,8 +162,8 @@ _VARIANCE_PARAMETERS = ("sd_intercept", "sd_slope", "correlation", "sigma")
 def schools_posterior(
     sums: CrossProducts,
     *,
-    sd_prior,
-    sigma_prior,
+    sd_prior: Prior | Sequence[Prior],
+    sigma_prior: Prior,
     fixed_prior: tuple = (0.0, 100.0),
     lkj_eta: float | None = 1.0,
     nodes: tuple[int, int, int, int] = NODES,
@@ -231,8 +234,8 @@ def schools_posterior(
 def schools_problem(
     sums: CrossProducts,
     *,
-    sd_prior,
-    sigma_prior,
+    sd_prior: Prior | Sequence[Prior],
+    sigma_prior: Prior,
     fixed_prior: tuple = (0.0, 100.0),
     lkj_eta: float | None = 1.0,
 ) -> Problem:
@@ -253,7 +256,13 @@ def schools_problem(
     return Problem.of("varying intercept and slope", priors, sums.digest)
 
 
-def _check_priors(sums, sd_prior, sigma_prior, fixed_prior, lkj_eta) -> _Priors:
+def _check_priors(
+    sums: CrossProducts,
+    sd_prior: Prior | Sequence[Prior],
+    sigma_prior: Prior,
+    fixed_prior: tuple,
+    lkj_eta: float | None,
+) -> _Priors:
     pair = tuple(sd_prior) if isinstance(sd_prior, list | tuple) else (sd_prior, sd_prior)
     if len(pair) != 2:
         raise ValueError("sd_prior must be one distribution or a pair: intercept, slope.")
@@ -367,7 +376,7 @@ def _find_box(model: _Model, count: int = 16) -> np.ndarray:
 class _Grid:
     """The joint posterior on one tensor grid of nodes."""
 
-    def __init__(self, model: _Model, box: np.ndarray, nodes):
+    def __init__(self, model: _Model, box: np.ndarray, nodes: Sequence[int]):
         self.box, self.priors = box, model.priors
         self.fixed_correlation = model.priors.eta is None
         axes, weights = zip(
@@ -379,7 +388,7 @@ class _Grid:
         )
         self.axes = axes
         t0, t1, angle = (v.ravel() for v in np.meshgrid(*axes[:3], indexing="ij"))
-        solved = [
+        solved: Any = [
             model.solve(t0[i : i + _CHUNK], t1[i : i + _CHUNK], angle[i : i + _CHUNK])
             for i in range(0, t0.size, _CHUNK)
         ]
@@ -532,7 +541,7 @@ class _Grid:
             out += left @ along_both[:, :, k].T @ right.T / sigma
         return np.maximum(out / np.cos(angle), 0)
 
-    def group_effects(self, sums: CrossProducts):
+    def group_effects(self, sums: CrossProducts) -> tuple[np.ndarray, np.ndarray]:
         """Means and sds of the group effects, shape (J, 2) each."""
         beta_mean, beta_second = self._fixed_given_theta
         beta_mean = beta_mean + self.priors.mean

@@ -13,6 +13,7 @@ Analysis 34).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ class TrialPosterior(Posterior):
     def _with_density(self) -> list[str]:
         return []
 
-    def _distribution(self, name: str):
+    def _distribution(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Points in order, and the probability up to each: half of its own weight included."""
         order = np.argsort(self.points[name].to_numpy())
         weight = self.points["weight"].to_numpy()[order]
@@ -110,7 +111,9 @@ def _hyperparameters(x: np.ndarray, priors: TrialPriors) -> dict[str, np.ndarray
     }
 
 
-def _site_integrals(hyper: dict, counts: pd.DataFrame, nodes: int, moments: bool):
+def _site_integrals(
+    hyper: dict, counts: pd.DataFrame, nodes: int, moments: bool
+) -> tuple[np.ndarray, Any]:
     """Log integral of every point and site, and moments of the site's effects given the point.
 
     Returns
@@ -179,12 +182,12 @@ def _site_integrals(hyper: dict, counts: pd.DataFrame, nodes: int, moments: bool
     return log_integral, np.stack(result)
 
 
-def _log_posterior(x: np.ndarray, counts, priors, nodes) -> np.ndarray:
+def _log_posterior(x: np.ndarray, counts: pd.DataFrame, priors: TrialPriors, nodes: int) -> np.ndarray:
     log_integral, _ = _site_integrals(_hyperparameters(x, priors), counts, nodes, moments=False)
     return log_integral.sum(axis=1) - (x**2).sum(axis=1) / 2
 
 
-def _proposal(u: np.ndarray, centre: np.ndarray, factor: np.ndarray):
+def _proposal(u: np.ndarray, centre: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points of a multivariate t from uniform points of shape (point, 6), and their log density."""
     z = scipy.stats.norm.ppf(u[:, :5])
     z /= np.sqrt(scipy.stats.chi2.ppf(u[:, 5], _DEGREES) / _DEGREES)[:, None]
@@ -192,7 +195,7 @@ def _proposal(u: np.ndarray, centre: np.ndarray, factor: np.ndarray):
     return x, scipy.stats.multivariate_t(centre, factor @ factor.T, _DEGREES).logpdf(x)
 
 
-def _sobol(log2_points: int, seed) -> np.ndarray:
+def _sobol(log2_points: int, seed: Any) -> np.ndarray:
     points = qmc.Sobol(6, scramble=True, rng=np.random.default_rng(seed)).random_base2(log2_points)
     return np.clip(points, 1e-12, 1 - 1e-12)
 

@@ -17,6 +17,7 @@ import symtable
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +30,11 @@ def code_digest(function: Callable) -> str:
     """Return sixteen hexadecimal digits that change with the code that a function uses.
 
     Comments, docstrings, the messages of exceptions, layout and code that the function does not reach
-    do not count. A constant, that is a name in capitals, counts by its value where it is made of
-    numbers, strings and SciPy distributions. Other variables of a module, such as locks and caches,
-    change while a program runs, so the statement that makes them counts.
+    do not count, nor does what only a type checker reads: annotations of arguments, results and
+    variables, imports for them, and `typing.cast`. Annotations in the body of a class count, since a
+    data class or a schema reads them. A constant, that is a name in capitals, counts by its value where
+    it is made of numbers, strings and SciPy distributions. Other variables of a module, such as locks
+    and caches, change while a program runs, so the statement that makes them counts.
 
     Parameters
     ----------
@@ -102,7 +105,7 @@ def _described_at_run_time(module: str, name: str, packages: set[str]) -> tuple[
     """Follow a name that no statement of the module binds, such as one that it loads when asked."""
     if hasattr(builtins, name) and name not in vars(sys.modules[module]):
         return "built in", []
-    thing = getattr(importlib.import_module(module), name, None)
+    thing: Any = getattr(importlib.import_module(module), name, None)
     home = getattr(thing, "__module__", None) or ""
     if home != module and home.partition(".")[0] in packages:
         return "", [(home, thing.__qualname__.partition(".")[0])]
@@ -116,7 +119,15 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 class _Words(ast.NodeTransformer):
-    """Takes out docstrings and every other string that stands alone, and what exceptions say."""
+    """Takes out what cannot change a result.
+
+    These are docstrings and every other string that stands alone, what exceptions say, and what only
+    a type checker reads.
+    """
+
+    def __init__(self):
+        self._casts: set[str] = set()  # what the module calls typing.cast
+        self._in_class = False
 
     def visit_Raise(self, node):
         if isinstance(node.exc, ast.Call):
@@ -127,6 +138,48 @@ class _Words(ast.NodeTransformer):
         alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if alone else self.generic_visit(node)
 
+    def visit_ImportFrom(self, node):
+        if node.module == "typing":
+            self._casts |= {alias.asname or alias.name for alias in node.names if alias.name == "cast"}
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node):
+        if ast.unparse(node.test) not in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            return self.generic_visit(node)
+        return [part for part in map(self.visit, node.orelse) if part is not None]
+
+    def visit_ClassDef(self, node):
+        outside, self._in_class = self._in_class, True
+        node = self.generic_visit(node)
+        self._in_class = outside
+        return node
+
+    def visit_FunctionDef(self, node):
+        outside, self._in_class = self._in_class, False
+        node.returns, node.type_params = None, []
+        node = self.generic_visit(node)
+        self._in_class = outside
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node):
+        node = self.generic_visit(node)
+        if self._in_class:
+            return node
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    def visit_Call(self, node):
+        node = self.generic_visit(node)
+        is_cast = isinstance(node.func, ast.Name) and node.func.id in self._casts
+        return node.args[1] if is_cast and len(node.args) == 2 else node
+
     def generic_visit(self, node):
         node = super().generic_visit(node)
         if getattr(node, "body", None) == []:
@@ -134,8 +187,15 @@ class _Words(ast.NodeTransformer):
         return node
 
 
+def _source(module: str) -> Path:
+    path = importlib.import_module(module).__file__
+    if path is None:
+        raise ValueError(f"{module} has no source file; its code is not followed.")
+    return Path(path)
+
+
 def _tree(module: str) -> ast.Module:
-    path = Path(importlib.import_module(module).__file__)
+    path = _source(module)
     return _parsed(path, path.stat().st_mtime_ns)
 
 
@@ -190,7 +250,7 @@ def _imported(node: ast.Import | ast.ImportFrom, module: str) -> dict[str, str]:
         }
     source = node.module or ""
     if node.level:
-        is_package = Path(importlib.import_module(module).__file__).stem == "__init__"
+        is_package = _source(module).stem == "__init__"
         parent = module.split(".")
         parent = parent[: len(parent) - node.level + is_package]
         source = ".".join([*parent, source] if source else parent)
@@ -213,7 +273,7 @@ def _resolved(module: str, names: list[str]) -> list[_Name]:
 def _uses(node: ast.AST, module: str, packages: set[str]) -> list[_Name]:
     """Return the names of the packages that a piece of source refers to."""
     names = _global_names(symtable.symtable(ast.unparse(node), module, "exec"))
-    local = {}
+    local: dict[str, str] = {}
     for part in ast.walk(node):
         if isinstance(part, _IMPORTS) and part is not node:
             local |= _imported(part, module)
@@ -275,7 +335,7 @@ class _NotPlainError(TypeError):
     """A value that has no stable form of its own."""
 
 
-def _value(value) -> str:
+def _value(value: Any) -> str:
     """Write a constant so that it reads the same in every process and on every machine."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -296,7 +356,7 @@ def _value(value) -> str:
     return f"{family}{_value([*map(float, shapes), float(loc), float(scale)])}"
 
 
-def _own_distributions(value, packages: set[str]) -> list[_Name]:
+def _own_distributions(value: Any, packages: set[str]) -> list[_Name]:
     """Return the classes of the packages that distributions inside a constant belong to."""
     if isinstance(value, dict):
         value = [*value.values()]

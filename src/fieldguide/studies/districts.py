@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,7 +100,7 @@ def sample_three_districts(cell: Mapping) -> xr.DataTree:
     """
     model = _model(cell["parameterization"], cell["prior"])
     metric = cell.get("metric", "diag")
-    settings = {
+    settings: dict[str, Any] = {
         "draws": int(cell.get("draws", 1000)),
         "tune": int(cell.get("tune", 1000)),
         "target_accept": float(cell["target_accept"]),
@@ -163,7 +164,7 @@ def remedies_design(seeds: Iterable[int] = range(10)) -> pd.DataFrame:
     districts integrated out have one form only).
     Columns as `fit_three_districts` reads them, and ``remedy``, the name of the change.
     """
-    start = {
+    start: dict[str, Any] = {
         "prior": "Exponential(1)",
         "target_accept": 0.8,
         "sampler": "nutpie",
@@ -172,7 +173,7 @@ def remedies_design(seeds: Iterable[int] = range(10)) -> pd.DataFrame:
         "metric": "diag",
         "save_warmup": True,
     }
-    changes = {
+    changes: dict[str, dict] = {
         "none": {},
         "target_accept 0.95": {"target_accept": 0.95},
         "target_accept 0.99": {"target_accept": 0.99},

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -52,7 +53,7 @@ def _exact(library: str) -> SchoolsPosterior:
 
 
 @cache
-def _model(library: str, parameterization: str, likelihood: str, coordinates: str):
+def _model(library: str, parameterization: str, likelihood: str, coordinates: str) -> Any:
     schools = load_schools()
     if library == "Bambi":
         return bambi_schools(schools, noncentered=parameterization == "non-centered")
@@ -127,6 +128,7 @@ def fit_schools(cell: Mapping) -> dict:
     draws = sample_schools(cell)
     seconds = time.perf_counter() - start
     exact = _exact(cell["library"])
+    row: Any
     row = score(draws, exact, label=form_label(cell)).to_series()
     row = row[[name for name in row.index if not name.startswith("mcse_error")]].to_dict()
     for share in SHARES:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 import arviz as az
 import numpy as np
@@ -43,7 +44,9 @@ _compiling = threading.Lock()
 # Simulate
 
 
-def draw_sites(hyper: Mapping[str, float], n, rng: np.random.Generator) -> pd.DataFrame:
+def draw_sites(
+    hyper: Mapping[str, float], n: Sequence[int] | np.ndarray, rng: np.random.Generator
+) -> pd.DataFrame:
     """Draw sites from a bivariate normal population, as the trial's model has them.
 
     Parameters
@@ -74,7 +77,9 @@ def draw_sites(hyper: Mapping[str, float], n, rng: np.random.Generator) -> pd.Da
     )
 
 
-def simulate_scenario(scenario: str, replicate: int, multiply: int = 1):
+def simulate_scenario(
+    scenario: str, replicate: int, multiply: int = 1
+) -> tuple[pd.DataFrame, dict[str, float], pd.DataFrame]:
     """Simulate one trial of a named scenario, with its truth.
 
     Parameters
@@ -133,7 +138,7 @@ def _model(parameterization: str, sites: int) -> pm.Model:
     return trial_model(placeholder, parameterization=parameterization, mutable=True)
 
 
-def _compile_once(parameterization: str, sites: int):
+def _compile_once(parameterization: str, sites: int) -> Any:
     with _compiling:  # a worker may be a thread
         model = _model(parameterization, sites)
         return compiled_model(model, [*HYPERPARAMETERS, "site_intercept", "site_effect"])
@@ -211,7 +216,7 @@ def _settings(cell: Mapping) -> dict:
 def _diagnostics(fit: xr.DataTree) -> dict[str, float]:
     posterior = fit["posterior"].to_dataset()[[*HYPERPARAMETERS, "site_effect"]]
 
-    def extreme(values: xr.Dataset, worst) -> float:
+    def extreme(values: xr.Dataset, worst: Callable) -> float:
         return float(worst([worst(values[name].values) for name in values.data_vars]))
 
     return {
@@ -310,7 +315,7 @@ def fit_and_score_trial(cell: Mapping) -> dict[str, float]:
     reference = _reference(
         cell["scenario"], int(cell["replicate"]), int(cell["multiply"]), float(cell["sd_scale"])
     )
-    errors = score(fit, reference, var_names=QUANTITIES).errors
+    errors: Any = score(fit, reference, var_names=QUANTITIES).errors
     for name in QUANTITIES:
         row |= {f"{kind}:{name}": errors.loc[name, kind] for kind in ("sd_error", "mcse_error")}
         row[f"reference:{name}"] = errors.loc[name, "exact_mean"]

@@ -1,0 +1,211 @@
+"""What chapters compute by hand, held against another computation: a wrong formula there fails here."""
+
+import ast
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import xarray as xr
+from chapters import run, statements
+from scipy.integrate import quad
+from scipy.special import expit
+
+from fieldguide.data import load_schools, load_three_districts, stored
+from fieldguide.reference import exact_posterior, exact_posterior_fixed
+from fieldguide.studies import trial as study
+
+COUNTS = load_three_districts()
+USERS, WOMEN = COUNTS["users"].to_numpy(), COUNTS["women"].to_numpy()
+
+
+def test_chapter_2s_grid_has_the_exact_means_and_sds():
+    names = run("02_fixed_effects", "grid_sd")
+    exact = exact_posterior_fixed(USERS, WOMEN)
+    np.testing.assert_allclose(names["grid_mean"], exact.mean["alpha"], atol=1e-6)
+    np.testing.assert_allclose(names["grid_sd"], exact.sd["alpha"], atol=1e-6)
+
+
+def centered_log_density(q):
+    """mme0 at (alpha_bar, log sigma, alpha), as a chain moves in it: with the Jacobian of log sigma."""
+    alpha_bar, log_sigma, alpha = q[0], q[1], q[2:]
+    p = expit(alpha)
+    return (
+        scipy.stats.norm.logpdf(alpha_bar, 0, 1.5)
+        + scipy.stats.expon.logpdf(np.exp(log_sigma))
+        + log_sigma
+        + scipy.stats.norm.logpdf(alpha, alpha_bar, np.exp(log_sigma)).sum()
+        + (USERS * np.log(p) + (WOMEN - USERS) * np.log1p(-p)).sum()
+    )
+
+
+@pytest.fixture(scope="module")
+def chapter_3():
+    return run("03_centered", "follow")
+
+
+POINTS = np.random.default_rng(4).normal(scale=0.7, size=(6, 5))
+
+
+def test_chapter_3s_landscape_is_the_models_with_its_jacobian(chapter_3):
+    values = [chapter_3["log_density"](q) for q in POINTS]
+    assert np.ptp([v - centered_log_density(q) for (v, _), q in zip(values, POINTS, strict=True)]) < 1e-9
+    for (_, gradient), q in zip(values, POINTS, strict=True):
+        steps = 1e-6 * np.eye(5)
+        slope = [(centered_log_density(q + e) - centered_log_density(q - e)) / 2e-6 for e in steps]
+        np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-5)
+
+
+def test_chapter_3s_paths_keep_the_energy_of_the_landscape_and_can_be_walked_back(chapter_3):
+    variance, rng = np.array([0.5, 0.7, 0.05, 0.2, 1.5]), np.random.default_rng(8)
+    for start in POINTS[:4]:
+        momentum = rng.normal(size=5) / np.sqrt(variance)
+        worst = []
+        for halved in (1, 2):
+            step, steps = 0.02 / halved, 40 * halved
+            path, errors = chapter_3["follow"](start, momentum, step, variance, steps=steps)
+            assert len(path) == len(errors) == steps + 1
+            assert errors[0] == 0
+            worst.append(np.abs(errors).max())
+            # Along the path the potential energy is that of the formula, momenta come from the steps.
+            velocity = (path[2:] - path[:-2]) / (2 * step)
+            kinetic = 0.5 * (velocity**2 / variance).sum(axis=1)
+            potential = np.array([-centered_log_density(q) for q in path[1:-1]])
+            total = kinetic + potential
+            begin = 0.5 * (momentum**2 * variance).sum() - centered_log_density(start)
+            assert np.abs(total - begin).max() < 0.8 / halved**2
+        assert worst[0] < 0.5
+        assert worst[1] < 0.4 * worst[0]  # an error of second order
+
+
+def test_chapter_3s_paths_end_where_the_energy_is_lost(chapter_3):
+    variance, momentum = np.ones(5), np.full(5, 3.0)
+    path, errors = chapter_3["follow"](np.array([0, -3.0, 0, 0, 0]), momentum, 1.0, variance)
+    assert len(path) < 41
+    assert not errors[-1] < 1000
+    assert (errors[:-1] < 1000).all()
+
+
+def test_chapter_7s_inner_integral_is_the_integral():
+    integrals = run("07_the_exact_answer", "district_integrals")["district_integrals"]
+    for alpha_bar, sigma in ((-0.5, 0.1), (0.3, 1.0), (-1.0, 3.0)):
+
+        def area(y, n, alpha_bar=alpha_bar, sigma=sigma):
+            def integrand(z):
+                return np.exp(y * (a := alpha_bar + sigma * z) - n * np.logaddexp(0, a) - z**2 / 2)
+
+            return quad(integrand, -9, 9, points=[-2, 0, 2], epsabs=0, limit=200)[0] / np.sqrt(2 * np.pi)
+
+        expected = [np.log(area(y, n)) for y, n in zip(USERS, WOMEN, strict=True)]
+        found = integrals(np.array(alpha_bar), np.array(sigma))
+        np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+def test_chapter_7s_ten_lines_have_the_exact_means_and_sds():
+    names = run("07_the_exact_answer", "means")
+    exact = exact_posterior(USERS, WOMEN, sigma_prior=scipy.stats.expon())
+    for computed, expected in ((names["means"], exact.mean), (names["sds"], exact.sd)):
+        np.testing.assert_allclose(computed, [expected["alpha_bar"], expected["sigma"]], atol=1e-5)
+
+
+def test_chapter_7s_table_of_work_counts_the_points_of_its_grid():
+    names = run("07_the_exact_answer", "reach", "points")
+    columns = [s for s in statements("07_the_exact_answer") if ast.unparse(s).startswith("reach[")]
+    exec(compile(ast.Module(columns, []), "7", "exec"), names)
+    reach = names["reach"]
+    hours = reach.pop("hours at a billion per second")
+    for (_, row), spent in zip(reach.iterrows(), hours, strict=True):
+        shared, own, work = row
+        assert work == 60 * 40.0**shared * 40.0**own
+        assert spent == pytest.approx(work / 1e9 / 60 / 60)
+    # Intercepts, slopes, two sds and a correlation; a predictor is one more.
+    assert reach["shared parameters"].tolist() == [2, 3, 4, 5, 7]
+    assert reach["effects per district"].tolist() == [1, 1, 1, 2, 2]
+
+
+def test_chapter_10s_measures_of_precision_are_what_their_words_say():
+    names = run("10_multisite_trial", "power", "recovered", "width")
+    table = stored("trial_precision").table
+    part = table[table["scenario"] == "drawn:10x100"]
+    squared = (part["site_error"] ** 2).mean()
+    assert names["recovered"][10, 100] == pytest.approx(1 - squared / study.POPULATION["sd_effect"] ** 2)
+    # Half of an interval's width in log odds is a factor on the odds ratio.
+    assert np.log(names["width"][10, 100]) == pytest.approx(part["site_width"].mean() / 2)
+    assert names["power"][10, 100] == (part["risk_difference:low"] > 0).mean()
+
+
+def test_chapter_11s_sums_say_what_the_rows_say():
+    names = run("11_singular_fit", "residual_squares", "catholic")
+    schools = load_schools()
+    numbers = sorted(schools["school"].unique())
+    a, b = np.random.default_rng(2).normal(size=(2, len(numbers)))
+    line = dict(zip(numbers, zip(a, b, strict=True), strict=True))
+    left = [
+        ((part["math"] - line[number][0] - line[number][1] * part["ses"]) ** 2).sum()
+        for number, part in schools.groupby("school")
+    ]
+    np.testing.assert_allclose(names["residual_squares"](a, b), left, rtol=1e-9)
+    sector = schools.groupby("school")["sector"].first() == "Catholic"
+    np.testing.assert_array_equal(names["catholic"], sector)
+
+
+def test_chapter_11_draws_a_schools_effects_from_their_conditional_distribution():
+    """The cell runs with parameters of ours, and mean and covariance are compared with dense algebra."""
+    names = run("11_singular_fit", "residual_squares", "coords")
+    body = statements("11_singular_fit")
+    first = next(k for k, s in enumerate(body) if ast.unparse(s).startswith("w = catholic[school]"))
+    last = next(k for k, s in enumerate(body) if ast.unparse(s).startswith("slope_back = "))
+    drawn = {"sd_intercept": 1.9, "sd_slope": 0.4, "correlation": 0.6, "sigma": 6.0}
+    beta = np.array([11.7, 2.9, 2.1, -1.3])
+    p = xr.Dataset({k: ("sample", [v, v]) for k, v in drawn.items()})
+    p["beta"] = (("term", "sample"), np.column_stack([beta, beta]))
+    names |= {"p": p, "school": 7, "RANDOM_SEED": 1, "np": np}
+    exec(compile(ast.Module(list(body[first : last + 1]), []), "11", "exec"), names)
+
+    schools = load_schools()
+    number = names["coords"]["school"][7]
+    rows = schools[schools["school"] == number]
+    z = np.column_stack([np.ones(len(rows)), rows["ses"]])
+    catholic = float((rows["sector"] == "Catholic").iloc[0])
+    fixed = z @ [beta[0] + beta[2] * catholic, beta[1] + beta[3] * catholic]
+    off = drawn["correlation"] * drawn["sd_intercept"] * drawn["sd_slope"]
+    prior = np.array([[drawn["sd_intercept"] ** 2, off], [off, drawn["sd_slope"] ** 2]])
+    dense = z @ prior @ z.T + drawn["sigma"] ** 2 * np.eye(len(rows))
+    gain = prior @ z.T @ np.linalg.inv(dense)
+    np.testing.assert_allclose(names["mean"][0], gain @ (rows["math"] - fixed), rtol=1e-8)
+    np.testing.assert_allclose(names["conditional"][0], prior - gain @ z @ prior, rtol=1e-8)
+    back = names["mean"][:, 1] + names["z"] * np.sqrt((prior - gain @ z @ prior)[1, 1])
+    np.testing.assert_allclose(names["slope_back"], back, rtol=1e-8)
+
+
+def test_chapter_11s_marginal_deviance_is_lowest_over_the_mean():
+    deviance = run("11_singular_fit", "marginal_deviance")["marginal_deviance"]
+
+    def at(mean, sigma):
+        total = 0.0
+        for y, n in zip(USERS, WOMEN, strict=True):
+
+            def integrand(z, y=y, n=n):
+                logit = mean + sigma * z
+                return np.exp(y * logit - n * np.logaddexp(0, logit) - z**2 / 2)
+
+            total += np.log(quad(integrand, -9, 9, epsabs=0, limit=200)[0] / np.sqrt(2 * np.pi))
+        return -2 * total
+
+    for sigma in (0.2, 1.5):
+        values = [at(mean, sigma) for mean in np.linspace(-1.5, 0.5, 21)]
+        assert deviance(sigma) == pytest.approx(min(values), abs=0.05)
+        assert deviance(sigma) <= min(values) + 1e-6
+
+
+def test_chapter_8s_table_of_steps_turns_one_knob_at_a_time():
+    names = run("08_one_knob_at_a_time", "row")
+    fits = pd.DataFrame(stored("factorial").table)
+    row = names["row"]("centered", "Exponential(1)", 0.8)
+    part = fits.query("parameterization == 'centered' and prior == 'Exponential(1)'")
+    part = part[part["target_accept"] == 0.8]
+    assert len(part) == 20
+    assert row["divergences, median"] == np.median(part["divergences"])
+    assert row["seeds with any"] == np.count_nonzero(part["divergences"])
+    assert row["σ error (sd)"] == pytest.approx(np.mean(part["sd_error:sigma"]))
+    assert row["missing at small σ"] == pytest.approx(np.mean(part["missing_share"]))
