@@ -36,6 +36,9 @@ def test_every_mutant_still_applies(kind):
     wrong = []
     for mutant in MUTANTS:
         if mutant.kind == kind:
+            for check in mutant.first.split():
+                there = check in ("lint", "book", "env") or (ROOT / check.partition("::")[0]).is_file()
+                assert there, f"{mutant.name}: there is no {check}"
             try:
                 changed = mutant.changes(ROOT)
                 assert all(content != path.read_bytes() for path, content in changed.items())
