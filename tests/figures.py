@@ -19,7 +19,7 @@ from pathlib import Path
 
 import nbformat
 
-from fieldguide.page import FIGURE_MIME, TABLE_MIME
+from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
 from fieldguide.seen import AT
 
 INVENTORY = Path(__file__).with_name("figures.toml")

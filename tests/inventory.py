@@ -81,7 +81,6 @@ def raw(district: int) -> str:
 survey, students = load_bangladesh(), load_schools()
 labels = survey["district"]
 missing_label = (set(range(1, labels.max() + 1)) - set(labels)).pop()
-largest = int(labels.value_counts().max())
 
 
 def sampling(stem: str) -> dict:
@@ -178,13 +177,6 @@ def summary_interval() -> str:
     import arviz as az
 
     return percent(az.rcParams["stats.ci_prob"])
-
-
-def envelope() -> str:
-    """ArviZ's envelope of rank plots."""
-    import arviz as az
-
-    return percent(az.rcParams["stats.envelope_prob"])
 
 
 def shares_held() -> list[int]:
@@ -309,10 +301,6 @@ def few_limit() -> int:
 def neck_of_the_trial() -> str:
     (column,) = (c for c in stored("trial_divergences").table if c.startswith("below_"))
     return column.removeprefix("below_").partition(":")[0]
-
-
-def best_target() -> float:
-    return assigned(ch10, "best")[0]
 
 
 def coverage_target() -> float:
@@ -575,7 +563,6 @@ CODE: dict[str, list[str]] = {
     ],
     ch2: [
         "; {summary_interval()} equal-tailed",
-        "with a {envelope()} envelope",
         "of {kept(ch2)} draws",
         "The published fit of {re.search(r'20\\d\\d', published()['source'])[0]}",
     ],
@@ -615,7 +602,6 @@ CODE: dict[str, list[str]] = {
     ch5: [
         "The {percent(arguments(ch5, 'prior.ppf')[0])} quantile of sigma",
         ". {percent(arguments(ch5, 'np.quantile')[0])} are below",
-        "at target_accept {target('mme2')} under three priors",
         "Under {prior('mme2')} the mean",
         "Under {prior('mme3b')} it is",
         "above {claimed(ch5, 'Prior sensitivity')[0]} counts as sensitive",
@@ -636,7 +622,6 @@ CODE: dict[str, list[str]] = {
         "for sigma {bells()[1]}, {bells()[2]} and {bells()[3]}.",
         "under {name_of('exact', ch7)}, in logits",
         "The {word(10)} lines",
-        "from {labels.value_counts().min()} women to {largest}",
         "{Word(labels.nunique())} districts by size",
         "posterior means with {percent(arguments(ch7, 'exact_sixty.interval')[0])} intervals",
         "of {labels.nunique()} districts range",
@@ -670,8 +655,6 @@ CODE: dict[str, list[str]] = {
         "the one with {women(3)} women or the one with {women(1)}?",
         "district 1 with {changed()[0]} women",
         "district 1 with {changed()[1]} women",
-        "district 1, {women(1)} women",
-        "district 3, {women(3)} women",
         "The {women(1)}, not the {women(3)}.",
         "let district 1 have {changed()[0]} women and it is …, with {changed()[1]} women …. "
         "{women(1)} women hold",
@@ -691,7 +674,6 @@ CODE: dict[str, list[str]] = {
         "cost at {solid()} goes",
         "1 to {few_limit() - 1} ¶ {few_limit()} or more",
         "below {neck_of_the_trial()}",
-        "target_accept {best_target()})",
         "(blue squares), with {interval(ch10)} intervals",
         "covers exactly {percent(1 - nominal)} misses between … and … of {replications} in "
         "{word(20 * (1 - nominal))} such studies of {word(20)}; {misses} misses are",

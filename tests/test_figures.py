@@ -117,3 +117,10 @@ def test_published_figures_are_compared_with_the_fit_of_their_own_model(centered
     unpublished = short_fit("deviation", WIDE, 0.8)
     with pytest.raises(KeyError, match="no summary was published"):
         compare_with_published(unpublished, answer(WIDE))
+
+
+def test_a_fit_that_does_not_say_what_it_is_is_not_compared_with_published_figures(centered):
+    bare = centered.copy()
+    bare.attrs = {}
+    with pytest.raises(UnlabelledFitError, match=r"sample with fieldguide\.sample"):
+        compare_with_published(bare, answer(WIDE))

@@ -10,8 +10,7 @@ from nbclient import NotebookClient
 from scipy import stats
 from scipy.special import expit
 
-from fieldguide.claims import CLAIMS_MIME
-from fieldguide.page import FIGURE_MIME, TABLE_MIME
+from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
 
 chapters = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

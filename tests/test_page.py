@@ -9,8 +9,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from fieldguide.claims import CLAIMS_MIME, Claims, FalseClaimError
-from fieldguide.page import FIGURE_MIME, TABLE_MIME, show_figure, show_scoreboard, show_table
+from fieldguide.claims import Claims, FalseClaimError
+from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
+from fieldguide.page import show_figure, show_scoreboard, show_table
 from fieldguide.scores import Score
 from fieldguide.seen import WordsError
 from fieldguide.style import COLORS

@@ -265,6 +265,14 @@ def test_values_that_belong_to_no_fit_are_said_where_they_are():
     assert differences(seen(fig, {}) | {"panels": [panel]}, seen(fig, {}))
 
 
+def test_error_bars_are_read_as_their_points_and_lines():
+    fig, ax = plt.subplots()
+    ax.errorbar([1, 2], [3, 4], yerr=0.5, fmt="o", color="black")
+    points, lines = seen(fig, {})["panels"][0]
+    assert points == "black circles, 2 points; at (1, 3) to (2, 4)"
+    assert lines == "2 black lines; at x 1 to 2, y 2.5 to 4.5"
+
+
 def test_fits_that_a_figure_was_computed_from_are_named(fits):
     fig, ax = plt.subplots()
     ax.bar([0, 1], [3, 4])

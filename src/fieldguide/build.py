@@ -21,6 +21,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 
+import yaml
+from filelock import FileLock, Timeout
+
 INPUTS = (
     "_config.yml",
     "_toc.yml",
@@ -82,8 +85,7 @@ def build(root: Path) -> int:
     int
         0 if the pages in ``_build/html`` are those of the present sources.
     """
-    from filelock import FileLock, Timeout
-
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     (root / "_build").mkdir(exist_ok=True)
     lock = FileLock(root / "_build" / "build.lock")
     try:
@@ -99,9 +101,7 @@ def build(root: Path) -> int:
             return 1
         else:
             (root / "_build" / "site.json").write_text(json.dumps(_stamp(root)), encoding="utf-8")
-        from fieldguide.sphinx_ext import pages_of_toc
-
-        first = root / "_build" / "html" / f"{pages_of_toc(root)[0]}.html"
+        first = root / "_build" / "html" / f"{toc['root']}.html"
         _say(f"The book is built. First page: {first.as_uri()}")
     return 0
 

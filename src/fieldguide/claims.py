@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass, field
 from typing import Any
 
-CLAIMS_MIME = "application/vnd.fieldguide.claims+json"
+from fieldguide.outputs import CLAIMS_MIME
 
 
 class FalseClaimError(AssertionError):

@@ -15,6 +15,7 @@ import logging
 import multiprocessing
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -23,11 +24,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import nbformat
 import psutil
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -101,10 +104,10 @@ def run_in_parallel(
     asyncio.run(_run_all(list(paths), timeout, ended, at_once or os.cpu_count() or 1))
 
 
-async def _run_all(paths, timeout, ended, at_once) -> None:
+async def _run_all(paths: list[Path], timeout: int, ended: Callable[[Run], None], at_once: int) -> None:
     places = asyncio.Semaphore(at_once)
 
-    async def run_in_turn(path):
+    async def run_in_turn(path: Path) -> None:
         async with places:
             ended(await _run(path, timeout))
 
@@ -136,9 +139,10 @@ async def _run(path: Path, timeout: int) -> Run:
         )
         try:
             await client.async_start_new_kernel()
-            await client.async_start_new_kernel_client()
-            reply = await client.async_wait_for_reply(client.kc.kernel_info())
-            notebook.metadata["language_info"] = reply["content"]["language_info"]
+            channels = await client.async_start_new_kernel_client()
+            about = await client.async_wait_for_reply(channels.kernel_info())
+            if about is not None:  # a page is coloured as its language asks
+                notebook.metadata["language_info"] = about["content"]["language_info"]
             for number, cell in enumerate(notebook.cells, 1):
                 await client.async_execute_cell(cell, number - 1)
                 said = _unexpected_words(cell)
@@ -180,18 +184,18 @@ def _plain(text: str) -> str:
 class ForkedKernel(LocalProvisioner):
     """Start a kernel as a fork of the process that has loaded the libraries."""
 
-    async def launch_kernel(self, cmd: list[str], **settings) -> dict:
+    async def launch_kernel(self, cmd: list[str], **settings: Any) -> KernelConnectionInfo:
         """Start the kernel; see `jupyter_client.provisioning.KernelProvisionerBase`."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["fieldguide.preload"])
         given = os.environ.get("MPLBACKEND")
         os.environ["MPLBACKEND"] = given or INLINE  # read when Matplotlib is loaded
-        arguments = ["-f", self.parent.connection_file]
+        arguments = ["-f", cast("AsyncKernelManager", self.parent).connection_file]
         process = context.Process(target=_be_kernel, args=(arguments, settings["cwd"], sys.path[0]))
         process.start()
         if given is None:
             del os.environ["MPLBACKEND"]
-        self.process = _Popen(process)
+        self.process = cast("subprocess.Popen[Any]", _Popen(process))
         self.pid = self.pgid = process.pid
         return self.connection_info
 
@@ -201,9 +205,9 @@ class _Popen:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, process):
+    def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
         self._process = process
-        self.pid = process.pid
+        self.pid = cast("int", process.pid)
 
     def poll(self) -> int | None:
         return self._process.exitcode

@@ -21,13 +21,13 @@ import pandas as pd
 import xarray as xr
 from IPython import get_ipython
 from IPython.display import display
+from matplotlib.figure import Figure
 
+from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
 from fieldguide.scores import Score, scoreboard
 from fieldguide.seen import Known, check_words, describe, facts
 from fieldguide.style import use_style
 
-FIGURE_MIME = "application/vnd.fieldguide.figure+json"
-TABLE_MIME = "application/vnd.fieldguide.table+json"
 DPI = 200
 CSS_PIXELS_PER_INCH = 100
 
@@ -146,13 +146,13 @@ def _namespace() -> dict:
     return {} if shell is None else dict(shell.user_ns)
 
 
-def _data_of(figure) -> xr.Dataset | None:
+def _data_of(figure: Any) -> xr.Dataset | None:
     """Return what ArviZ was given to draw; None for another library's figure."""
     data = getattr(figure, "data", None)
     return data if hasattr(figure, "viz") and isinstance(data, xr.Dataset) else None
 
 
-def _matplotlib_figure(figure):
+def _matplotlib_figure(figure: Any) -> Figure:
     """Return the Matplotlib figure behind what a plotting library gave back."""
     if hasattr(figure, "viz"):  # ArviZ PlotCollection
         return figure.viz["figure"].item()

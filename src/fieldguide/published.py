@@ -118,12 +118,16 @@ def compare_with_published(fit: xr.DataTree, exact: Reference) -> pd.DataFrame:
 
     Raises
     ------
+    UnlabelledFitError
+        If the fit does not say what it is.
     ProblemError
         If the exact answer is of another problem than the fit.
     KeyError
         If no table was published for this model.
     """
-    problem = cast("Problem", Problem.from_attrs(fit.attrs))
+    from fieldguide.fits import _said  # not above: fits imports this module
+
+    problem = _said(fit)
     problem.check_same(exact.problem)
     form, target = fit.attrs["parameterization"], fit.attrs["target_accept"]
     model = cast("str", published_name(problem, form, target))

@@ -8,19 +8,24 @@ looked up in the palette, and draws are recognised by their values among the fit
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import Collection, LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.container import BarContainer
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter
 
 from fieldguide.fits import UnlabelledFitError
@@ -47,6 +52,13 @@ AT = "; at "
 _CLOSE = 1e-10  # draws and the exponentials of their logarithms
 
 
+_Column = tuple[int, str, np.ndarray, np.ndarray]
+"""Fit (its place among the known ones), variable, draws, and the order that sorts them."""
+
+_Found = tuple[int, str]
+"""Fit and variable of which values are draws."""
+
+
 class WordsError(ValueError):
     """A caption or an alternative text names what the figure does not show."""
 
@@ -66,14 +78,14 @@ class Known:
 
     def __init__(self, namespace: Mapping):
         self.seed = namespace.get("RANDOM_SEED")
-        found = {}
+        found: dict[int, tuple[str, xr.DataTree]] = {}
         for name, value in namespace.items():
             if not str(name).startswith("_") and name not in ("In", "Out"):
                 for where, fit in _fits_in(value, str(name)):
                     found.setdefault(id(fit), (where, fit))
         self.fits = [fit for _, fit in found.values()]
         self.names = [self.name(fit, where) for where, fit in found.values()]
-        self._index = None
+        self._index: tuple[list[_Column], np.ndarray, np.ndarray] | None = None
 
     def name(self, fit: xr.DataTree, where: str = "") -> str:
         """Name a fit by what it carries, and its seed; one that carries nothing by where it is."""
@@ -88,7 +100,7 @@ class Known:
 
     def divergent(self, fit: int) -> int:
         """Count the divergent draws of a fit."""
-        stats = self.fits[fit].children.get("sample_stats", {})
+        stats: Mapping = self.fits[fit].children.get("sample_stats", {})
         return int(stats["diverging"].sum()) if "diverging" in stats else 0
 
     def size(self, fit: int) -> int:
@@ -96,7 +108,7 @@ class Known:
         sizes = self.fits[fit]["posterior"].sizes
         return sizes["chain"] * sizes["draw"]
 
-    def find(self, values: np.ndarray) -> tuple[int, str] | None:
+    def find(self, values: np.ndarray) -> _Found | None:
         """Return fit (its place in `fits`) and variable that all values are draws of, if any."""
         values = np.asarray(values, dtype=float).ravel()
         values = values[np.isfinite(values)]
@@ -111,7 +123,7 @@ class Known:
                     return fit, words.format(variable)
         return None
 
-    def of_bars(self, edges: np.ndarray, heights: np.ndarray) -> tuple[int, str] | None:
+    def of_bars(self, edges: np.ndarray, heights: np.ndarray) -> _Found | None:
         """Return fit and variable of which bars are the histogram; None if there is none."""
         for fit, variable, draws, order in self._columns():
             counts = np.diff(np.searchsorted(draws[order], edges))
@@ -156,8 +168,12 @@ class Known:
             )
         ]
 
-    def _columns(self):
+    def _columns(self) -> list[_Column]:
         """Fit, variable, draws and their order, of every scalar of every fit."""
+        return self._indexed()[0]
+
+    def _indexed(self) -> tuple[list[_Column], np.ndarray, np.ndarray]:
+        """Return the columns, all their draws sorted, and of which column each of these is."""
         if self._index is None:
             columns = [
                 (k, variable, draws, np.argsort(draws, kind="stable"))
@@ -169,17 +185,16 @@ class Known:
             owner = np.repeat(np.arange(len(columns)), [c[2].size for c in columns])
             order = np.argsort(values, kind="stable")
             self._index = columns, values[order], owner[order]
-        return self._index[0]
+        return self._index
 
-    def _having(self, value: float):
-        columns = self._columns()
-        _, values, owner = self._index
+    def _having(self, value: float) -> list[_Column]:
+        columns, values, owner = self._indexed()
         margin = abs(value) * _CLOSE
         low, high = np.searchsorted(values, [value - margin, value + margin])
         return [columns[k] for k in dict.fromkeys(owner[low : high + 1])]
 
 
-def _fits_in(value, where: str, depth: int = 3):
+def _fits_in(value: Any, where: str, depth: int = 3) -> Iterator[tuple[str, xr.DataTree]]:
     """Yield each fit in a value, with where it is."""
     if isinstance(value, xr.DataTree):
         if "posterior" in value.children and {"chain", "draw"} <= set(value["posterior"].dims):
@@ -192,7 +207,7 @@ def _fits_in(value, where: str, depth: int = 3):
             yield from _fits_in(one, f"{where}[{key}]", depth - 1)
 
 
-def _scalars(fit: xr.DataTree):
+def _scalars(fit: xr.DataTree) -> Iterator[tuple[str, np.ndarray]]:
     """Yield name and draws of every scalar of a fit, and its energy."""
     for name, variable in fit["posterior"].to_dataset().data_vars.items():
         if variable.dtype.kind == "f" and {"chain", "draw"} <= set(variable.dims):
@@ -204,8 +219,8 @@ def _scalars(fit: xr.DataTree):
             ]
             for where in np.ndindex(values.shape[:-2]):
                 index = ", ".join(str(names[k]) for names, k in zip(labels, where, strict=True))
-                yield (f"{name}[{index}]" if rest else name), values[where].ravel()
-    stats = fit.children.get("sample_stats", {})
+                yield (f"{name}[{index}]" if rest else str(name)), values[where].ravel()
+    stats: Mapping = fit.children.get("sample_stats", {})
     if "energy" in stats:
         yield "energy", stats["energy"].to_numpy().ravel()
 
@@ -215,7 +230,10 @@ def _scalars(fit: xr.DataTree):
 
 
 def describe(
-    figure: Figure, known: Known | None = None, fits: Sequence | Mapping = (), data=None
+    figure: Figure,
+    known: Known | None = None,
+    fits: Sequence | Mapping = (),
+    data: xr.Dataset | None = None,
 ) -> dict:
     """Say what a figure shows.
 
@@ -255,7 +273,7 @@ def describe(
     }
 
 
-def _given(fits, known: Known) -> list[str]:
+def _given(fits: Sequence | Mapping, known: Known) -> list[str]:
     """Name fits, those that differ in their seed together if they are many."""
     by_label: dict[str, list] = {}
     for where, fit in _fits_in(fits, "fits"):
@@ -315,7 +333,7 @@ def _panel(ax: Axes, known: Known, sourced: bool) -> tuple[list[str], list[int]]
     return lines, fits
 
 
-def _named_ticks(axis) -> list[str]:
+def _named_ticks(axis: Axis) -> list[str]:
     """Return the words that ticks were given; none where they are numbers of the scale."""
     formatter = axis.get_major_formatter()
     words = getattr(formatter, "seq", []) if isinstance(formatter, FixedFormatter) else []
@@ -341,10 +359,10 @@ def _name_empty(merged: dict) -> dict:
     return named
 
 
-def _draws(found_x, found_y, group: list[dict], known: Known) -> str:
-    fit = (found_x or found_y)[0]
+def _draws(found_x: _Found | None, found_y: _Found | None, group: list[dict], known: Known) -> str:
+    fit, *others = dict.fromkeys(found[0] for found in (found_x, found_y) if found)
     name, total, lost = known.names[fit], known.size(fit), known.divergent(fit)
-    if group[0]["bars"] is not None:
+    if found_x and group[0]["bars"] is not None:
         return f"{found_x[1]} of {name}"
     count = sum(int(np.isfinite(mark["x"]).sum()) for mark in group)
     crosses = "crosses" in group[0]["words"]
@@ -359,15 +377,13 @@ def _draws(found_x, found_y, group: list[dict], known: Known) -> str:
     x, y = (found[1] if found else None for found in (found_x, found_y))
     what = f"{y} against {x}" if x and y else (x or y)
     parts = f", {len(group)} chains" if len(group) > 1 else ""
-    others = {found[0] for found in (found_x, found_y) if found} - {fit}
     return f"{what}, {part} of {name}{parts}" + "".join(f" AND OF {known.names[k]}" for k in others)
 
 
-def _marks(ax: Axes):
-    in_bars = {id(patch) for bars in ax.containers for patch in bars.patches} if ax.containers else set()
-    for bars in ax.containers:
-        if isinstance(bars, BarContainer):
-            yield _bars(bars)
+def _marks(ax: Axes) -> Iterator[dict | None]:
+    all_bars = [one for one in ax.containers if isinstance(one, BarContainer)]
+    in_bars = {id(patch) for bars in all_bars for patch in bars.patches}
+    yield from map(_bars, all_bars)
     for artist in ax.get_children():
         if not artist.get_visible() or id(artist) in in_bars:
             continue
@@ -375,33 +391,36 @@ def _marks(ax: Axes):
             yield _line(artist, ax)
         elif isinstance(artist, Collection):
             yield _collection(artist, ax)
-        elif artist in ax.patches:
+        elif isinstance(artist, Patch) and artist in ax.patches:
             yield _mark(f"{_colour(artist.get_facecolor())} band", [], [])
         elif artist in ax.images:
             yield _mark("image", np.empty(0), np.empty(0))
 
 
-def _mark(words: str, x, y, points: bool = False, bars=None) -> dict:
+def _mark(
+    words: str, x: Any, y: Any, points: bool = False, bars: tuple[np.ndarray, np.ndarray] | None = None
+) -> dict:
     x, y = (np.ma.filled(np.ma.asarray(v, dtype=float), np.nan).ravel() for v in (x, y))
     keep = np.isfinite(x) & np.isfinite(y)
     return {"words": words, "x": x[keep], "y": y[keep], "points": points, "bars": bars}
 
 
 def _line(line: Line2D, ax: Axes) -> dict | None:
-    marker, stroke = line.get_marker(), line.get_linestyle()
+    marker: Any = line.get_marker()
+    stroke = line.get_linestyle()
     marks = MARKERS.get(marker, None if marker in ("None", "", " ", None) else f"marks {marker!r}")
-    words = [STROKES[stroke]] if stroke in STROKES else []
+    parts = [STROKES[stroke]] if stroke in STROKES else []
     if marks:
         face = line.get_markerfacecolor()
         white = not isinstance(face, str) or face != "auto"
         opened = white and to_hex(face) == "#ffffff"
-        words.append(f"open {marks}" if opened else marks)
-    if not words:
+        parts.append(f"open {marks}" if opened else marks)
+    if not parts:
         return None
-    words = f"{_colour(line.get_color())} {' with '.join(words)}"
+    words = f"{_colour(line.get_color())} {' with '.join(parts)}"
     if stroke in STROKES:
         words += f" (width {line.get_linewidth():g})"
-    x, y = line.get_xdata(orig=False), line.get_ydata(orig=False)
+    x, y = np.asarray(line.get_xdata(orig=False)), np.asarray(line.get_ydata(orig=False))
     if line.get_transform() == ax.get_yaxis_transform(which="grid"):
         return _mark(f"{words}, level", [], []) | {"level": y[0]}
     if line.get_transform() == ax.get_xaxis_transform(which="grid"):
@@ -410,16 +429,17 @@ def _line(line: Line2D, ax: Axes) -> dict | None:
 
 
 def _collection(artist: Collection, ax: Axes) -> dict | None:
-    faces, edges = artist.get_facecolor(), artist.get_edgecolor()
+    faces: Any = artist.get_facecolor()
+    edges: Any = artist.get_edgecolor()
     if isinstance(artist, ContourSet):
-        where = np.concatenate(
-            [p.vertices for p in artist.get_paths() if len(p.vertices)] or [np.empty((0, 2))]
-        )
-        colour = "filled" if artist.filled else _colour(edges[0])
-        words = f"{colour} contours, {len(artist.levels)} levels"
+        corners = [np.asarray(path.vertices) for path in artist.get_paths()]
+        where = np.concatenate([some for some in corners if len(some)] or [np.empty((0, 2))])
+        how = "filled" if artist.filled else _colour(edges[0])
+        words = f"{how} contours, {len(list(artist.levels))} levels"
         return _mark(words, *where.T) | {"extent": True}
     if isinstance(artist, PathCollection):
-        x, y = np.ma.asarray(artist.get_offsets()).T if len(artist.get_offsets()) else ([], [])
+        offsets = np.ma.asarray(artist.get_offsets())
+        x, y = offsets.T if len(offsets) else ([], [])
         colour = faces[0] if len(faces) else edges[0] if len(edges) else "none"
         return _mark(f"{_colour(colour)} {_shape(artist)}", x, y, points=True)
     if isinstance(artist, LineCollection):
@@ -474,16 +494,16 @@ def _where(group: list[dict]) -> str:
 
 
 def _shape(artist: PathCollection) -> str:
-    vertices = artist.get_paths()[0].vertices
+    vertices = np.asarray(artist.get_paths()[0].vertices)
     for marker, words in MARKERS.items():
         style = MarkerStyle(marker)
-        same = style.get_path().transformed(style.get_transform()).vertices
+        same = np.asarray(style.get_path().transformed(style.get_transform()).vertices)
         if same.shape == vertices.shape and np.allclose(same, vertices):
             return words
     return "marks"
 
 
-def _colour(colour) -> str:
+def _colour(colour: Any) -> str:
     """Call a colour what captions call it; the palette's greys by their lightness."""
     if isinstance(colour, str) and colour == "none":
         return "no colour"
@@ -499,7 +519,7 @@ def _colour(colour) -> str:
     return f"grey {red:.2g}" if red == green == blue else f"colour {code[1:]}"
 
 
-def _legend(legend) -> list[str]:
+def _legend(legend: Legend) -> list[str]:
     entries = [
         f"{_flat(text.get_text())} [{_handle(handle)}]"
         for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
@@ -507,7 +527,7 @@ def _legend(legend) -> list[str]:
     return [f"legend: {entry}" for entry in entries]
 
 
-def _handle(handle) -> str:
+def _handle(handle: Any) -> str:
     if hasattr(handle, "get_color"):
         return _colour(handle.get_color())
     return _colour(np.atleast_2d(handle.get_facecolor())[0])
@@ -515,7 +535,8 @@ def _handle(handle) -> str:
 
 def _around(figure: Figure) -> list[str]:
     lines = [f"text: {_flat(t.get_text())}" for t in figure.texts if t.get_text().strip()]
-    for one in (figure._suptitle, figure._supxlabel, figure._supylabel):
+    untyped: Any = figure  # whose attributes for its three titles Matplotlib's types do not have
+    for one in (untyped._suptitle, untyped._supxlabel, untyped._supylabel):
         if one is not None and f"text: {_flat(one.get_text())}" not in lines:
             lines.append(f"text: {_flat(one.get_text())}")
     for legend in figure.legends:
@@ -531,7 +552,7 @@ def _flat(text: str) -> str:
 # Tables
 
 
-def facts(table, caption: str, known: Known) -> dict[str, list]:
+def facts(table: pd.DataFrame, caption: str, known: Known) -> dict[str, list]:
     """Say of which fits a table is, and what a test can hold its cells against.
 
     A table is of the fits whose labels name its columns or rows, and of those whose posterior means
@@ -547,10 +568,11 @@ def facts(table, caption: str, known: Known) -> dict[str, list]:
     named = [k for k, name in enumerate(known.names) if name.rpartition(" (")[0] in names]
     for column in {"mean", "ours"} & set(table.columns):
         parts: dict[str, dict] = {}
+        of_all = str(cast("str | None", table.index.name) or "")
         for name, mean in table[column].items():
             words, _, variable = str(name).rpartition(" ")
             if variable in ("sigma", "alpha[3]"):
-                parts.setdefault(words or str(table.index.name or ""), {})[variable] = mean
+                parts.setdefault(words or of_all, {})[variable] = mean
         for words, means in parts.items():
             of = known.of_means(means)
             labels = [known.names[k].rpartition(" (")[0] for k in of]

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import textwrap
+import threading
 from binascii import a2b_base64
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from fieldguide.claims import FalseClaimError
 from fieldguide.execution import PARENT, Run, run_in_parallel, stop_with
-from fieldguide.page import FIGURE_MIME, TABLE_MIME
+from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ def run_notebooks(app: Sphinx, config: Any) -> None:
         return
     find_home_for_caches(root)
     failed: list[Run] = []
+    tqdm.set_lock(threading.RLock())  # its own would be shared with processes, and left behind
     with tqdm(
         total=len(pending), desc="chapters", file=sys.stdout, disable=None, dynamic_ncols=True
     ) as bar:
@@ -114,6 +116,7 @@ def run_notebooks(app: Sphinx, config: Any) -> None:
 def _describe(run: Run, root: Path) -> str:
     """Return the block that tells where a chapter stopped, why, and what to do."""
     failure = run.failure
+    assert failure is not None
     log = root / "_build" / "failed" / f"{run.path.stem}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(failure.traceback + "\n", encoding="utf-8")
@@ -293,12 +296,20 @@ def drop_thebe(
     ]
 
 
+def let_pages_be_read_in_parallel(app: Sphinx) -> None:
+    """Declare for two extensions what they do not: neither does anything while a page is read."""
+    for name in ("sphinx_multitoc_numbering", "sphinx-mathjax-offline"):
+        if name in app.extensions and app.extensions[name].parallel_read_safe is None:
+            app.extensions[name].parallel_read_safe = True
+
+
 def setup(app: Sphinx) -> dict:
     """Register the parts above with Sphinx."""
     if PARENT in os.environ:
         stop_with(int(os.environ[PARENT]))
     app.add_directive("figure-from", FigureFrom)
     app.connect("config-inited", run_notebooks)
+    app.connect("builder-inited", let_pages_be_read_in_parallel)
     app.connect("doctree-read", check_alternative_text)
     app.connect("doctree-read", say_running_time)
     app.connect("missing-reference", words_in_docstrings)
