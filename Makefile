@@ -44,6 +44,22 @@ quick: env  ## run the tests that take little time and need no built book
 lab: env  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab notebooks
 
+.PHONY: seeds mutants
+# "make seeds 20" and "make seeds N=20" are the same; the number is no job of its own.
+ifneq ($(filter seeds,$(MAKECMDGOALS)),)
+NUMBERS := $(shell printf '%s\n' $(MAKECMDGOALS) | grep -xE '[0-9]+')
+N = $(or $(firstword $(NUMBERS)),20)
+ifneq ($(NUMBERS),)
+.PHONY: $(NUMBERS)
+$(NUMBERS): ; @:
+endif
+endif
+seeds: env  ## run every chapter with N other seeds (make seeds 20), and count how often each claim held
+	.venv/bin/python tests/seeds.py $(N)
+
+mutants: env  ## change the project in many small ways, and see which change no check notices (hours)
+	.venv/bin/python tests/mutants $(MUTANTS)
+
 lint: env  ## check the style of code and notebooks
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
