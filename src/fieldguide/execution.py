@@ -153,7 +153,8 @@ async def _run(path: Path, timeout: int) -> Run:
             failure = Failure(number, len(notebook.cells), _in_short(error), _plain(str(error)))
         finally:
             if manager.has_kernel:
-                await manager.shutdown_kernel(now=True)
+                # Politely, so that it puts away what it holds; a kernel that does not go is killed.
+                await manager.shutdown_kernel(now=failure is not None)
             if client.kc is not None:
                 client.kc.stop_channels()
     return Run(path, notebook, time.perf_counter() - start, failure)
