@@ -20,11 +20,17 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NO_UV = "uv is neither in the environment nor on PATH nor in .uv"
 
 
+BOOK = {"site", "executed"}
+SLOW = {"wheel", "empty", "uninterrupted", "uninterrupted_trials"}
+
+
 def pytest_collection_modifyitems(items) -> None:
-    """Mark the tests that need the built book, so that ``make quick`` leaves them out."""
+    """Mark tests that need the built book, or what takes long to make: ``make quick`` has neither."""
     for item in items:
-        if {"site", "executed"} & set(item.fixturenames):
+        if BOOK & set(item.fixturenames):
             item.add_marker(pytest.mark.book)
+        if SLOW & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

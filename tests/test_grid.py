@@ -143,6 +143,7 @@ def work_file(path):
 # ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_same_seeds_give_the_same_table(uninterrupted, tmp_path):
     again = run_grid(small_design(), fit_districts, tmp_path / "again.parquet", **QUIET)
     pd.testing.assert_frame_equal(untimed(again), untimed(uninterrupted))
@@ -150,11 +151,13 @@ def test_same_seeds_give_the_same_table(uninterrupted, tmp_path):
     assert uninterrupted["sd_error:sigma"].is_unique
 
 
+@pytest.mark.slow
 def test_rows_come_in_the_order_of_the_design(uninterrupted):
     design = small_design()
     pd.testing.assert_frame_equal(uninterrupted[list(design)], design)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("design", "fit", "whole"),
     [
@@ -186,6 +189,7 @@ def test_a_run_killed_by_force_loses_no_finished_fit(design, fit, whole, tmp_pat
     assert not work_file(path).exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_fits(tmp_path, threads):
     path = tmp_path / "stopped.parquet"
     process = start_run(tmp_path, path, "quick_fits", "long_design", "slow_square")
@@ -204,6 +208,7 @@ def test_ctrl_c_keeps_finished_fits(tmp_path, threads):
     assert table["stamp"].isin(kept["stamp"]).sum() == len(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("design", "fit", "whole"),
     [
@@ -249,6 +254,7 @@ def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(
     pd.testing.assert_frame_equal(untimed(table), untimed(whole))
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_replaced(tmp_path):
     design = cross(x=range(20), tomb=[str(tmp_path / "tomb")])
     table = run_grid(design, die_once_at_five, tmp_path / "fits.parquet", workers=2, **QUIET)
@@ -256,6 +262,7 @@ def test_a_process_that_dies_is_replaced(tmp_path):
     assert table["square"].tolist() == [x**2 for x in range(20)]
 
 
+@pytest.mark.slow
 def test_a_fit_that_always_dies_ends_the_run(tmp_path):
     with pytest.raises(GridError, match=r"'x': 1.*same call resumes"):
         run_grid(cross(x=[1]), always_die, tmp_path / "fits.parquet", attempts=2, **QUIET)
@@ -284,6 +291,7 @@ def test_a_design_may_grow_and_shrink_without_losing_fits(tmp_path, threads):
     assert len(pd.read_parquet(path)) == 8
 
 
+@pytest.mark.slow
 def test_a_group_stays_on_one_process(tmp_path):
     design = cross(model=["a", "b"], x=range(6))
     table = run_grid(design, slow_square, tmp_path / "f.parquet", workers=2, group="model", **QUIET)
@@ -303,6 +311,7 @@ def test_figures_come_back_exactly_as_they_were_returned(tmp_path, threads):
     pd.testing.assert_frame_equal(pd.read_parquet(path), expected, check_exact=True)
 
 
+@pytest.mark.slow
 def test_figures_survive_an_interruption_exactly(tmp_path, threads):
     def stop_at_five(cell):
         if cell["x"] == 5:
@@ -465,6 +474,7 @@ def test_fits_of_another_version_are_made_again_and_never_mixed(tmp_path, thread
 # Two runs, and damaged files
 
 
+@pytest.mark.slow
 def test_a_second_run_on_a_path_is_kept_out_until_the_first_has_ended(tmp_path, threads):
     path = tmp_path / "fits.parquet"
     process = start_run(tmp_path, path, "quick_fits", "long_design", "slow_square")

@@ -275,6 +275,7 @@ def test_a_digest_does_not_change_with_words_and_what_a_fit_does_not_use(old, ne
     assert code_digest(sample(old, new)) == code_digest(sample())
 
 
+@pytest.mark.slow
 def test_a_digest_is_the_same_before_and_after_fits_and_in_another_process(sample, tmp_path):
     fit = sample()
     before = code_digest(fit)
@@ -449,6 +450,7 @@ def uninterrupted(tmp_path_factory):
         return run_grid(small_study.design(), small_study.fit, path, executor=executor, progress=False)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_many_fits_are_kept_and_the_same_command_resumes(place):
     process = place.study("quick_fits", "--workers", "1")
     place.wait_for_fits(4, process)
@@ -467,6 +469,7 @@ def test_ctrl_c_says_how_many_fits_are_kept_and_the_same_command_resumes(place):
     assert set(before["stamp"]) <= set(table["stamp"])
 
 
+@pytest.mark.slow
 def test_a_study_on_a_dask_cluster_survives_a_killed_worker_and_its_own_death(place, uninterrupted):
     pytest.importorskip("distributed")
     quiet = ["--host", "127.0.0.1", "--no-dashboard"]
