@@ -96,6 +96,7 @@ def copy_checkout(to: Path) -> None:
     with subprocess.Popen(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE) as archive:
         with tarfile.open(fileobj=archive.stdout, mode="r|") as files:
             files.extractall(to, filter="data")
+            archive.stdout.read()  # what git pads the archive with, lest git be cut off
     if archive.returncode:
         raise SystemExit("git archive failed: the canary copies what is committed in this checkout.")
     identity = ["-c", "user.name=canary", "-c", "user.email=canary@localhost"]

@@ -5,7 +5,7 @@ loaded once (`fieldguide.preload`), in a process that does nothing else; each ke
 (where the system can fork). The package itself is loaded by each notebook, as at a reader's.
 
 A build that is killed cannot stop what it started: kernels, and what a notebook starts itself. So
-each kernel watches its parent, and takes its own children with it when the parent is gone.
+each kernel watches the build, and takes its own children with it when the build is gone.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class _Popen:
 
 def _be_kernel(arguments: list[str], folder: str, folder_of_program: str) -> None:
     os.setsid()  # what is sent to the build's group (Ctrl-C, kill) is the build's business
-    stop_with(os.getppid())
+    threading.Thread(target=_end_with_the_build, daemon=True).start()
     os.chdir(folder)
     if folder_of_program in sys.path:
         sys.path.remove(folder_of_program)
@@ -244,6 +244,14 @@ def _be_kernel(arguments: list[str], folder: str, folder_of_program: str) -> Non
             if isinstance(handler, logging.StreamHandler) and handler.stream in early:
                 handler.setStream(sys.stderr)
     app.start()
+
+
+def _end_with_the_build() -> None:
+    """Wait for the build to end (not the process of which this one is a fork), and kill what is here."""
+    build = multiprocessing.parent_process()
+    if build is not None:
+        build.join()
+    _kill_tree(os.getpid())
 
 
 def stop_with(parent: int) -> None:

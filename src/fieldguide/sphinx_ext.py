@@ -163,7 +163,7 @@ def find_home_for_caches(root: Path) -> None:
     except OSError:
         home = root / "_build" / "home"
         home.mkdir(parents=True, exist_ok=True)
-        logger.info("%s cannot be written to: caches go to %s", Path.home(), home)
+        print(f"{Path.home()} cannot be written to: caches go to {home}", flush=True)
         os.environ["HOME"] = str(home)
 
 
