@@ -105,14 +105,14 @@ def test_what_noticed_a_mutant_is_told_in_one_line(output, said):
 
 def test_a_mutant_is_tried_again_when_it_or_the_tests_have_changed():
     mutant = mutant_of(file="words.md", old="a", new="b")
-    entry = {"digest": mutant.digest, "tests": "now", "quick": True, "caught": "lint"}
-    assert runner.is_current(entry, mutant, "now", quick=False)
-    assert not runner.is_current(entry, mutant, "later", quick=False)
-    assert not runner.is_current(entry, mutant_of(file="words.md", old="a", new="c"), "now", quick=False)
-    assert not runner.is_current(None, mutant, "now", quick=False)
+    entry = {"digest": mutant.digest, "tests": "now", "depth": 3, "caught": "lint"}
+    assert runner.is_current(entry, mutant, "now", depth=5)
+    assert not runner.is_current(entry, mutant, "later", depth=5)
+    assert not runner.is_current(entry, mutant_of(file="words.md", old="a", new="c"), "now", depth=5)
+    assert not runner.is_current(None, mutant, "now", depth=5)
     survived = entry | {"caught": runner.SURVIVED}
-    assert runner.is_current(survived, mutant, "now", quick=True)
-    assert not runner.is_current(survived, mutant, "now", quick=False)  # all tests have not been asked
+    assert runner.is_current(survived, mutant, "now", depth=3)
+    assert not runner.is_current(survived, mutant, "now", depth=5)  # all tests have not been asked
 
 
 def test_survivors_make_the_run_fail():
