@@ -31,14 +31,19 @@ def test_there_are_many_and_each_has_a_name_of_its_own():
     assert len({mutant.kind for mutant in MUTANTS}) >= 10
 
 
+def exists(check):
+    file, _, test = check.partition("::")
+    path = ROOT / file
+    return path.is_file() and (not test or f"\ndef {test.partition('[')[0]}(" in path.read_text())
+
+
 @pytest.mark.parametrize("kind", sorted({mutant.kind for mutant in MUTANTS}))
 def test_every_mutant_still_applies(kind):
     wrong = []
     for mutant in MUTANTS:
         if mutant.kind == kind:
             for check in mutant.first.split():
-                there = check in ("lint", "book", "env") or (ROOT / check.partition("::")[0]).is_file()
-                assert there, f"{mutant.name}: there is no {check}"
+                assert check in ("lint", "book", "env") or exists(check), f"{mutant.name}: no {check}"
             try:
                 changed = mutant.changes(ROOT)
                 assert all(content != path.read_bytes() for path, content in changed.items())
@@ -100,14 +105,14 @@ def test_what_noticed_a_mutant_is_told_in_one_line(output, said):
 
 def test_a_mutant_is_tried_again_when_it_or_the_tests_have_changed():
     mutant = mutant_of(file="words.md", old="a", new="b")
-    entry = {"digest": mutant.digest, "tests": "now", "quick": True, "caught": "lint"}
-    assert runner.is_current(entry, mutant, "now", quick=False)
-    assert not runner.is_current(entry, mutant, "later", quick=False)
-    assert not runner.is_current(entry, mutant_of(file="words.md", old="a", new="c"), "now", quick=False)
-    assert not runner.is_current(None, mutant, "now", quick=False)
+    entry = {"digest": mutant.digest, "tests": "now", "depth": 3, "caught": "lint"}
+    assert runner.is_current(entry, mutant, "now", depth=5)
+    assert not runner.is_current(entry, mutant, "later", depth=5)
+    assert not runner.is_current(entry, mutant_of(file="words.md", old="a", new="c"), "now", depth=5)
+    assert not runner.is_current(None, mutant, "now", depth=5)
     survived = entry | {"caught": runner.SURVIVED}
-    assert runner.is_current(survived, mutant, "now", quick=True)
-    assert not runner.is_current(survived, mutant, "now", quick=False)  # all tests have not been asked
+    assert runner.is_current(survived, mutant, "now", depth=3)
+    assert not runner.is_current(survived, mutant, "now", depth=5)  # all tests have not been asked
 
 
 def test_survivors_make_the_run_fail():

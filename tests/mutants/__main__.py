@@ -183,7 +183,7 @@ class Copy:
             shutil.rmtree(self.folder / "_build", ignore_errors=True)
             shutil.copytree(self.baseline / "_build", self.folder / "_build", symlinks=True)
 
-    def checks(self, mutant: Mutant, quick: bool) -> list[tuple[str, list]]:
+    def checks(self, mutant: Mutant, depth: int) -> list[tuple[str, list]]:
         """Return the checks of a mutant in order of their cost: a kind and a command each."""
         python = self.folder / ".venv" / "bin" / "python"
         # Whether mutants still apply is no question to ask of a project with one of them in it.
@@ -198,9 +198,8 @@ class Copy:
             first = [*pytest, *mutant.first.split()]
         found = [("first", first), ("lint", ["make", "lint", "types"])]
         found.append(("quick", ["make", "quick", f"PYTEST={' '.join(map(str, parallel))}"]))
-        if not quick:
-            found += [("book", ["make", "book"]), ("tests", parallel)]
-        return found
+        found += [("book", ["make", "book"]), ("tests", parallel)]
+        return found[:depth]
 
     def passes_unchanged(self, kind: str, command: list) -> bool:
         """Say whether a check passes on the unchanged copy; it is asked once."""
@@ -217,13 +216,13 @@ class Copy:
             self.say(f"the unchanged copy fails {kind} ({known[key]}), so that says nothing")
         return known[key] is None
 
-    def try_mutant(self, mutant: Mutant, quick: bool) -> dict:
+    def try_mutant(self, mutant: Mutant, depth: int) -> dict:
         """Apply a mutant, look for it, undo it, and return what noticed it."""
         seconds: dict[str, float] = {}
         result = {"caught": SURVIVED, "by": "", "seconds": seconds}
         applied = False
         try:
-            for kind, command in self.checks(mutant, quick):
+            for kind, command in self.checks(mutant, depth):
                 if not applied:
                     self.restore()
                     try:
@@ -257,10 +256,11 @@ def known_results(path: Path) -> dict[str, dict]:
     return {entry["name"]: entry for entry in map(json.loads, filter(None, lines))}
 
 
-def is_current(entry: dict | None, mutant: Mutant, tests: str, quick: bool) -> bool:
+def is_current(entry: dict | None, mutant: Mutant, tests: str, depth: int) -> bool:
+    """Say whether a result stands: for the same mutant and tests, and as many kinds of checks."""
     if entry is None or entry["digest"] != mutant.digest or entry["tests"] != tests:
         return False
-    return quick or not (entry["quick"] and entry["caught"] == SURVIVED)
+    return entry["caught"] != SURVIVED or entry["depth"] >= depth
 
 
 def report(mutants: list[Mutant], results: dict[str, dict]) -> tuple[str, bool]:
@@ -296,11 +296,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default="", help="mutants whose name or class contains this")
     parser.add_argument("--again", action="append", default=[], help="try this mutant again")
-    parser.add_argument("--quick", action="store_true", help="without the book and all tests")
+    depth = parser.add_mutually_exclusive_group()
+    depth.add_argument("--first", action="store_true", help="only the check that is likely to notice")
+    depth.add_argument("--quick", action="store_true", help="without the book and all tests")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time, each in its own copy")
     parser.add_argument("--report", action="store_true", help="only print what is known")
     parser.add_argument("--mutants", type=Path, default=HERE, help="folder with their definitions")
     given = parser.parse_args(arguments)
+    deep = 1 if given.first else 3 if given.quick else 5
     mutants = [
         m for m in read_mutants(given.mutants) if given.only.lower() in f"{m.kind}: {m.name}".lower()
     ]
@@ -313,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
         m
         for m in mutants
         if not given.report
-        and (m.name in given.again or not is_current(results.get(m.name), m, tests, given.quick))
+        and (m.name in given.again or not is_current(results.get(m.name), m, tests, deep))
     ]
     if git("status", "--porcelain", "--untracked-files=no"):
         print("Changes that are not committed are not in the copy.", file=sys.stderr)
@@ -336,7 +339,7 @@ def main(arguments: list[str] | None = None) -> int:
                     mutant = waiting.pop(0)
                 current = mutant.name
                 entry = {"name": mutant.name, "digest": mutant.digest, "tests": tests}
-                entry |= {"commit": commit, "quick": given.quick} | copy.try_mutant(mutant, given.quick)
+                entry |= {"commit": commit, "depth": deep} | copy.try_mutant(mutant, deep)
                 with lock:
                     results[mutant.name] = entry
                     with path.open("a", encoding="utf-8") as file:
