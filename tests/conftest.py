@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from jupyter_cache import get_cache
 
-from fieldguide.execution import PARENT
+from fieldguide.kernel import PARENT
 from fieldguide.sphinx_ext import execution_cache
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -208,7 +208,7 @@ def run_chapter(chapter: Chapter, seed: int, sampler: str, folder: Path) -> dict
 
 
 def _child(chapter: Chapter, seed: int, sampler: str, path: Path, parent: int) -> None:
-    from fieldguide.execution import stop_with
+    from fieldguide.kernel import stop_with
 
     os.setsid()
     stop_with(parent)
@@ -274,9 +274,9 @@ def run_all(tasks: list[tuple], workers: int) -> list[str]:
 
 
 def _stop(process) -> None:
-    from fieldguide.execution import _kill_tree
+    from fieldguide.kernel import kill_tree
 
-    _kill_tree(process.pid)
+    kill_tree(process.pid)
     process.join()
 
 

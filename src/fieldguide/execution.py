@@ -11,31 +11,26 @@ each kernel watches the build, and takes its own children with it when the build
 from __future__ import annotations
 
 import asyncio
-import logging
 import multiprocessing
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import nbformat
-import psutil
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-PARENT = "FIELDGUIDE_STOPS_WITH"
-"""Environment variable that names the process (its id) with which a build ends; make sets it."""
+from fieldguide.kernel import be_kernel, kill_tree
 
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel sets before Matplotlib is loaded
 
@@ -188,11 +183,11 @@ class ForkedKernel(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **settings: Any) -> KernelConnectionInfo:
         """Start the kernel; see `jupyter_client.provisioning.KernelProvisionerBase`."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["fieldguide.preload"])
+        context.set_forkserver_preload(["fieldguide.preload", "fieldguide.kernel"])
         given = os.environ.get("MPLBACKEND")
         os.environ["MPLBACKEND"] = given or INLINE  # read when Matplotlib is loaded
         arguments = ["-f", cast("AsyncKernelManager", self.parent).connection_file]
-        process = context.Process(target=_be_kernel, args=(arguments, settings["cwd"], sys.path[0]))
+        process = context.Process(target=be_kernel, args=(arguments, settings["cwd"], sys.path[0]))
         process.start()
         if given is None:
             del os.environ["MPLBACKEND"]
@@ -222,52 +217,4 @@ class _Popen:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        _kill_tree(self.pid)
-
-
-def _be_kernel(arguments: list[str], folder: str, folder_of_program: str) -> None:
-    os.setsid()  # what is sent to the build's group (Ctrl-C, kill) is the build's business
-    threading.Thread(target=_end_with_the_build, daemon=True).start()
-    os.chdir(folder)
-    if folder_of_program in sys.path:
-        sys.path.remove(folder_of_program)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    early = {sys.stdout, sys.stderr}
-    for stream in (1, 2):  # what a page does not show is not shown by the build either
-        os.dup2(nowhere, stream)
-    from ipykernel.kernelapp import IPKernelApp
-
-    app = IPKernelApp.instance(parent_handle=os.getppid())
-    app.initialize([*arguments, "--HistoryManager.hist_file=:memory:"])
-    for logger in map(logging.getLogger, list(logging.root.manager.loggerDict)):
-        for handler in logger.handlers:  # a library that was loaded early writes to the notebook
-            if isinstance(handler, logging.StreamHandler) and handler.stream in early:
-                handler.setStream(sys.stderr)
-    app.start()
-
-
-def _end_with_the_build() -> None:
-    """Wait for the build to end (not the process of which this one is a fork), and kill what is here."""
-    build = multiprocessing.parent_process()
-    if build is not None:
-        build.join()
-    _kill_tree(os.getpid())
-
-
-def stop_with(parent: int) -> None:
-    """Watch a process, and kill this one with all its descendants when it is no longer the parent."""
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        _kill_tree(os.getpid())
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _kill_tree(pid: int) -> None:
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        for one in [*process.children(recursive=True), process]:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
+        kill_tree(self.pid)

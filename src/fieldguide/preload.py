@@ -4,12 +4,14 @@ It holds what most chapters spend their first seconds on: the libraries, and wha
 the first model is compiled. Nothing of the package's own is in it.
 """
 
+import gc
 from contextlib import suppress
 
 with suppress(ImportError):  # a small book may need none of them
     import arviz  # noqa: F401
     import bambi  # noqa: F401
-    import ipykernel.kernelapp  # noqa: F401
+    import ipykernel.kernelapp
+    import ipykernel.zmqshell  # noqa: F401
     import nutpie
     import pymc as pm
     import seaborn  # noqa: F401
@@ -21,3 +23,6 @@ with suppress(ImportError):  # a small book may need none of them
         )
     nutpie.compile_pymc_model(model)
     del model
+
+gc.collect()
+gc.freeze()  # a fork neither searches nor copies what is here

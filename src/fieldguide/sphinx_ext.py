@@ -31,13 +31,14 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from fieldguide.claims import FalseClaimError
-from fieldguide.execution import PARENT, Run, run_in_parallel, stop_with
+from fieldguide.execution import Run, run_in_parallel
+from fieldguide.kernel import PARENT, stop_with
 from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
 
 logger = logging.getLogger(__name__)
 
 RESULTS_DEPEND_ON = ("src/**/*.py", "data/*.csv", "data/*.json", "data/*.parquet", "uv.lock")
-BUT_NOT_ON = ("sphinx_ext.py", "execution.py", "preload.py", "build.py", "__main__.py")
+BUT_NOT_ON = ("sphinx_ext.py", "execution.py", "kernel.py", "preload.py", "build.py", "__main__.py")
 """Modules that run notebooks and lay out what they show, or are for the command line only."""
 
 SHORTEST_ALT = 15
