@@ -54,6 +54,27 @@ def test_two_models_that_differ_by_a_constant_are_the_same():
     assert log_density_gap(normal(), normal(5.0, -np.inf), {"x": "x"}, rng) < 1e-12
 
 
+def test_points_that_one_of_two_ways_of_writing_rounds_to_zero_tell_nothing_apart():
+    """With other seeds than the book's, the claims of chapters 6 and 10 met such points."""
+
+    def model(scale, stable):
+        with pm.Model() as made:
+            z = pm.Normal("z", 0, scale)
+            rate = {"logit_p": 40 * z} if stable else {"p": pm.math.sigmoid(40 * z)}
+            pm.Binomial("users", n=20, observed=7, **rate)
+        return made
+
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        assert log_density_gap(model(1, True), model(1, False), {"z": "z"}, rng) < 1e-9
+        assert log_density_gap(model(1, True), model(2, False), {"z": "z"}, rng) > 0.1
+
+
+def test_a_density_that_is_zero_in_one_place_only_is_another():
+    for pair in ((normal(), normal(-np.inf, 1.0)), (normal(-np.inf, 1.0), normal())):
+        assert log_density_gap(*pair, {"x": "x"}, np.random.default_rng(3)) == np.inf
+
+
 # ---------------------------------------------------------------------------------------------
 # grid
 
