@@ -317,7 +317,7 @@ _FROZEN = {
 
 
 LOST = 36.0
-"""How far below its top a log density may be infinite by rounding alone: minus log of 2.2e-16."""
+"""How far below its top a log density may be minus infinity by rounding alone: -log(2.2e-16)."""
 
 
 def log_density_gap(
@@ -360,17 +360,17 @@ def log_density_gap(
     value_name = {rv.name: value.name for rv, value in other.rvs_to_values.items()}
     # A dozen evaluations do not repay compiling to machine code.
     logp, other_logp = (one.compile_logp(mode="FAST_COMPILE") for one in (model, other))
-    pairs: list[tuple[float, float]] = []
     start, told = model.initial_point(), 0
+    pairs: list[tuple[float, float]] = []
+    point = start  # the first, so that the values of one point are near the top
     while told < points and len(pairs) < 10 * points:
-        point, other_point = {}, {}
-        for rv in model.free_RVs:
-            value = model.rvs_to_values[rv]
-            drawn = rng.normal(scale=1.5, size=start[value.name].shape)
-            point[value.name] = drawn
-            other_point[value_name[names[rv.name]]] = drawn
+        other_point = {
+            value_name[names[rv.name]]: point[model.rvs_to_values[rv].name] for rv in model.free_RVs
+        }
         pairs.append((float(logp(point)), float(other_logp(other_point))))
         told += bool(np.isfinite(pairs[-1]).all())
+        scale = 1.5 / (1 + len(pairs) // points)  # nearer, where points so far out tell nothing
+        point = {name: rng.normal(scale=scale, size=value.shape) for name, value in start.items()}
     values = np.array(pairs)
     finite = np.isfinite(values).all(axis=1)
     if told < points:
