@@ -26,8 +26,8 @@ env: $(filter .uv/bin/uv,$(UV))  ## make the environment in .venv from the lock
 	@python=$$($(UV) python find 2>/dev/null || $(UV) python find '>=3.12' 2>/dev/null || \
 	  { $(UV) python install --quiet 2>/dev/null && $(UV) python find; }) || { \
 	  echo "No Python 3.12 or later was found and none could be downloaded: install Python 3.13 (python.org, pyenv or your package manager) and run make again."; exit 1; }; \
-	$(UV) sync --locked --quiet --python "$$python" && \
-	{ [ .venv/compiled -nt uv.lock ] || { $(UV) sync --locked --quiet --compile-bytecode --python "$$python" && touch .venv/compiled; }; }
+	sync() { $(UV) sync --locked --quiet --python "$$python" "$$@"; }; \
+	sync && { [ .venv/compiled -nt uv.lock ] || { sync --compile-bytecode && touch .venv/compiled; }; }
 
 # The build ends with make, even if make is killed.
 book: env  ## run the notebooks and build the site into _build/html
@@ -70,7 +70,7 @@ types: env  ## check the types of the package
 
 coverage: env  ## run the tests and say which lines and branches of src they reach
 	@rm -f .coverage .coverage.*
-	.venv/bin/python -m pytest --cov --cov-report= --cov-fail-under=0
+	$(PYTEST) --cov --cov-report= --cov-fail-under=0
 	.venv/bin/coverage report
 
 audit: $(filter .uv/bin/uv,$(UV))  ## ask whether a weakness is known in what is locked

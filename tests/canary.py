@@ -63,11 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
         "print(len(modules), 'modules')"
     )
     commands = {
-        "environment": [uv, "sync", "--locked", "--quiet", "--python", options.python],
+        "environment": [uv, *"sync --locked --quiet --compile-bytecode --python".split(), options.python],
         "imports": [python, "-c", imports],
         "stale": [python, "-m", "fieldguide.studies", "--stale"],
-        "book": [python.with_name("jupyter-book"), "build", ".", "-W", "-n", "--keep-going"],
-        "tests": [python, "-m", "pytest"],
+        "book": [python, "-m", "fieldguide.build"],
+        "tests": [python, *"-m pytest -n auto --dist worksteal".split()],
     }
     failed = []
     for step, command in commands.items():

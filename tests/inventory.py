@@ -58,6 +58,11 @@ def word(number: float) -> str:
     return WORDS[int(number)]
 
 
+def half(number: float) -> str:
+    assert number == 0.5
+    return "one half"
+
+
 def Word(number: float) -> str:
     return word(number).capitalize()
 
@@ -401,7 +406,7 @@ n = "{n}"
 T = THRESHOLDS
 smallest = int(load_three_districts()["women"].idxmin())
 low_share = assigned(ch3, "low_sigma")[0]
-tail = 0.05  # ArviZ's default, compared with its code in test_words
+tail = 0.05
 half_step = min(assigned(ch11, "k"))
 priors_of_design = list(districts.PRIORS)
 default_target = sample_seeds.__kwdefaults__["target_accept"]
@@ -484,6 +489,7 @@ TEXT: dict[str, list[str]] = {
         "an effective draw cost under {prior('mme0')}?",
     ],
     ch10: [
+        "differ with a standard deviation of {half(trial.POPULATION['sd_effect'])} in log odds",
         "is never below {minus(never)}",
         "{Word(2 * len(sites))} binomial counts",
         "that {sites['n'].sum()} rows of zeros and ones",

@@ -32,6 +32,14 @@ def test_a_true_claim_is_shown_with_its_figures():
     assert "<li>District 3 has 2 women" in bundle["text/html"]
 
 
+def test_claims_that_were_checked_elsewhere_on_the_page_are_shown_too():
+    answer, claims = Claims(), Claims()
+    answer.check("It is not the step size.", True)
+    claims.include(answer)
+    claims.check("Zero is not one.", True)
+    assert claims.sentences == ["It is not the step size.", "Zero is not one."]
+
+
 def test_a_false_claim_stops_with_its_sentence_and_figures():
     with pytest.raises(FalseClaimError, match=r"it diverged 0 times.*count = 0"):
         Claims().check("it diverged {count} times.", 0 > 1, count=0)

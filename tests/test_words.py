@@ -18,6 +18,7 @@ import scipy.stats
 from chapters import cells, run, source, statements
 from conftest import NOTEBOOKS, ROOT
 from inventory import CODE, FACTS, TEXT
+from outline import OUTLINE, outline, prose
 from pytensor.graph.traversal import ancestors
 
 from fieldguide.data import load_schools, load_three_districts
@@ -50,11 +51,6 @@ def markdown(name: str) -> list[str]:
     if name in STEMS:
         return [source(cell) for cell in cells(name) if cell["cell_type"] == "markdown"]
     return [(ROOT / name).read_text(encoding="utf-8")]
-
-
-def prose(text: str) -> str:
-    """Leave out fenced code; README's is run by test_package, the rest are commands."""
-    return re.sub(r"^```.*?^```\n?", "", text, flags=re.S | re.M)
 
 
 def squeezed(text: str) -> str:
@@ -120,6 +116,15 @@ def test_the_glossary_has_its_chapters_titles_from_the_chapters():
 def test_the_landing_pages_cards_and_the_contents_name_every_chapter_that_is_there():
     listed = re.findall(r"file: notebooks/(\w+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
     assert listed == STEMS
+
+
+# ---------------------------------------------------------------------------------------------
+# Headings, links, and what claims rest on
+
+
+def test_headings_links_and_the_conditions_of_claims_are_those_that_were_read_last():
+    """What nothing computes is written twice: ``python tests/outline.py`` writes, a person reads."""
+    assert outline().splitlines() == OUTLINE.read_text(encoding="utf-8").splitlines()
 
 
 # ---------------------------------------------------------------------------------------------

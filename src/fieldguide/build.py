@@ -89,11 +89,11 @@ def build(root: Path) -> int:
     (root / "_build").mkdir(exist_ok=True)
     lock = FileLock(root / "_build" / "build.lock")
     try:
-        lock.acquire(blocking=False)
+        held = lock.acquire(blocking=False)
     except Timeout:
         _say("Another build is at work in this folder; waiting for it.")
-        lock.acquire()
-    with lock:
+        held = lock.acquire()
+    with held:
         if is_current(root):
             _say("Nothing has changed since the book was built.")
         elif trouble := _build_anew(root):

@@ -80,10 +80,8 @@ class Run:
     failure: Failure | None
 
 
-def run_in_parallel(
-    paths: Iterable[Path], timeout: int, ended: Callable[[Run], None], at_once: int | None = None
-) -> None:
-    """Execute notebooks, each in a kernel of its own and in its own folder.
+def run_in_parallel(paths: Iterable[Path], timeout: int, ended: Callable[[Run], None]) -> None:
+    """Execute notebooks, each in a kernel of its own and in its own folder, one per processor at a time.
 
     Parameters
     ----------
@@ -93,14 +91,12 @@ def run_in_parallel(
         Seconds that one cell may take.
     ended : callable
         Called with each `Run` as it ends.
-    at_once : int, optional
-        How many run at the same time; as many as there are processors by default.
     """
-    asyncio.run(_run_all(list(paths), timeout, ended, at_once or os.cpu_count() or 1))
+    asyncio.run(_run_all(list(paths), timeout, ended))
 
 
-async def _run_all(paths: list[Path], timeout: int, ended: Callable[[Run], None], at_once: int) -> None:
-    places = asyncio.Semaphore(at_once)
+async def _run_all(paths: list[Path], timeout: int, ended: Callable[[Run], None]) -> None:
+    places = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def run_in_turn(path: Path) -> None:
         async with places:

@@ -1,0 +1,64 @@
+"""Headings, links and conditions of claims, page by page: ``python tests/outline.py`` writes them down.
+
+Nothing computes where a link should lead or what a claim should rest on. Whoever changes it reads the
+change again in the difference of ``outline.txt``, and a change that nobody meant fails `test_words.py`.
+"""
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
+
+from chapters import calls, cells, source
+from conftest import NOTEBOOKS, ROOT
+
+OUTLINE = ROOT / "tests" / "outline.txt"
+
+MARKS = re.compile(
+    r"^(?P<heading>#+ .*)$|(?<!!)\[(?P<words>[^\]]*)\]\((?P<target>[^)\s]+)\)|^ *:link: (?P<card>\S+)$",
+    re.M,
+)
+
+
+def outline() -> str:
+    """Return what there is now."""
+    places = [*sorted((ROOT / "book").glob("*.md")), ROOT / "README.md"]
+    pages = {path: path.read_text(encoding="utf-8") for path in places}
+    for path in NOTEBOOKS:
+        text = [source(cell) for cell in cells(path.stem) if cell["cell_type"] == "markdown"]
+        pages[path] = "\n\n".join(text)
+    return "\n".join(
+        line
+        for path, text in pages.items()
+        for line in [
+            path.relative_to(ROOT).as_posix(),
+            *_marks(text),
+            *(_claims(path.stem) if path in NOTEBOOKS else []),
+            "",
+        ]
+    )
+
+
+def prose(text: str) -> str:
+    """Leave out fenced code; README's is run by test_package, the rest are commands."""
+    return re.sub(r"^```.*?^```\n?", "", text, flags=re.S | re.M)
+
+
+def _marks(text: str) -> Iterator[str]:
+    for found in MARKS.finditer(prose(text)):
+        if found["heading"]:
+            yield f"    {found['heading']}"
+        else:
+            yield f"        [{found['words'] or ''}] -> {found['target'] or found['card']}"
+
+
+def _claims(stem: str) -> Iterator[str]:
+    for name in ("claims.check", "reply.check"):
+        for call in calls(stem, name):
+            sentence, holds = call.args
+            yield f"    claim: {ast.unparse(sentence)}"
+            yield textwrap.indent(ast.unparse(holds), "        ")
+
+
+if __name__ == "__main__":
+    OUTLINE.write_text(outline(), encoding="utf-8")
