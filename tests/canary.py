@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         "print(len(modules), 'modules')"
     )
     commands = {
-        "environment": [uv, *"sync --locked --quiet --compile-bytecode --python".split(), options.python],
+        "environment": [uv, *f"sync --locked -q --compile-bytecode --python {options.python}".split()],
         "imports": [python, "-c", imports],
         "stale": [python, "-m", "fieldguide.studies", "--stale"],
         "book": [python, "-m", "fieldguide.build"],
