@@ -10,21 +10,19 @@ the distribution functions at the points that it is handed.
 Its own accuracy is checked by running it with other ``nodes``.
 """
 
+import functools
 from itertools import pairwise
 
 import numpy as np
 from scipy.integrate import quad_vec
 from scipy.special import expit, gammaln, log_expit
 
-
-def log_binomial(alpha, y, n):
-    constant = gammaln(n + 1) - gammaln(y + 1) - gammaln(n - y + 1)
-    return constant + y * log_expit(alpha) + (n - y) * log_expit(-alpha)
+leggauss = functools.cache(np.polynomial.legendre.leggauss)
 
 
 def on_panels(edges, nodes):
     """Gauss-Legendre nodes and weights on the panels between sorted ``edges`` (last axis)."""
-    x, w = np.polynomial.legendre.leggauss(nodes)
+    x, w = leggauss(nodes)
     half = np.diff(edges)[..., None] / 2
     x = edges[..., :-1, None] + half * (1 + x)
     return x.reshape(*x.shape[:-2], -1), (half * w).reshape(*x.shape[:-2], -1)
@@ -45,16 +43,18 @@ def district(a, sigma, y, n, cuts, nodes):
     fixed = np.clip(fixed, moving[:, [0]], moving[:, [-1]])
     alpha, weight = on_panels(np.sort(np.concatenate([fixed, moving], axis=1)), nodes)
     z = (alpha - a[:, None]) / sigma
-    log_f = log_binomial(alpha, y, n) - 0.5 * z * z - np.log(sigma * np.sqrt(2 * np.pi))
+    log_p = log_expit(alpha)  # and log(1 - p) is log_p - alpha
+    constant = gammaln(n + 1) - gammaln(y + 1) - gammaln(n - y + 1) - np.log(sigma * np.sqrt(2 * np.pi))
+    log_f = n * log_p - (n - y) * alpha - 0.5 * z * z + constant
     top = log_f.max(1, keepdims=True)
     f = np.exp(log_f - top) * weight
     total = f.sum(1)
     f /= np.where(total > 0, total, 1)[:, None]  # 0 where the search for alpha_bar is far off
-    p = expit(alpha)
-    parts = [alpha, alpha**2, p, p**2, *(alpha < cut for cut in cuts)]
     with np.errstate(divide="ignore"):
         log_total = np.log(total) + top[:, 0]
-    return log_total, np.stack([(f * part).sum(1) for part in parts])
+    p = np.exp(log_p)
+    parts = [alpha, alpha**2, p, p**2, *(alpha < cut for cut in cuts)]
+    return log_total, np.stack([np.einsum("an,an->a", f, part) for part in parts])
 
 
 def posterior(

@@ -19,7 +19,7 @@ def note():
 
 
 def long_design():
-    return cross(x=range(200))
+    return cross(x=range(80))
 
 
 def slow_square(cell):
@@ -93,7 +93,7 @@ def every_kind_of_figure(cell):
 
 
 def long_data():
-    return {"x": "0 to 199"}
+    return {"x": "0 to 79"}
 
 
 STUDIES = (Study("slow", long_design, slow_square, (), long_data, "squares, slowly"),)

@@ -14,7 +14,7 @@ def design():
         target_accept=[0.9],
         tune=[500],
         draws=[500],
-        seed=range(60),
+        seed=range(36),
     )
 
 
@@ -25,5 +25,7 @@ def fit(cell):
 
 
 STUDIES = (
-    Study("small", design, fit, ("parameterization", "prior"), lambda: {"districts": 3}, "sixty fits"),
+    Study(
+        "small", design, fit, ("parameterization", "prior"), lambda: {"districts": 3}, "three dozen fits"
+    ),
 )

@@ -36,32 +36,19 @@ from quick_fits import (
 
 from fieldguide.grid import GridError, cross, kept_fits, run_grid, write_table
 from fieldguide.studies.districts import MODEL_COLUMNS, fit_three_districts
-from fieldguide.studies.trial import fit_trial
 
 QUIET = {"progress": False}
 
 
-def small_design(seeds=6):
-    """Real fits of two models, short enough to make many times."""
+def small_design(seeds=30):
+    """Real fits of one model, short enough to make many times."""
     return cross(
-        parameterization=["centered", "non-centered"],
+        parameterization=["non-centered"],
         prior=["Exponential(1)"],
         target_accept=[0.8],
         tune=[200],
         draws=[200],
         seed=range(seeds),
-    )
-
-
-def trials_design():
-    """Simulated trials, each fitted: enough of them to be interrupted midway."""
-    return cross(
-        scenario=["question"],
-        parameterization=["non-centered"],
-        target_accept=[0.9],
-        tune=[400],
-        draws=[400],
-        replicate=range(30),
     )
 
 
@@ -75,22 +62,11 @@ def fit_districts(cell):
     return figures
 
 
-def fit_simulated_trial(cell):
-    figures = fit_trial(cell)
-    note()
-    return figures
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     path = tmp_path_factory.mktemp("uninterrupted") / "fits.parquet"
-    return run_grid(small_design(), fit_districts, path, group=MODEL_COLUMNS, **QUIET)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted_trials(tmp_path_factory):
-    path = tmp_path_factory.mktemp("uninterrupted") / "trials.parquet"
-    return run_grid(trials_design(), fit_simulated_trial, path, **QUIET)
+    with ThreadPoolExecutor(1) as here:
+        return run_grid(small_design(), fit_districts, path, executor=here, **QUIET)
 
 
 def start_run(folder, path, fits, design, fit):
@@ -145,7 +121,14 @@ def work_file(path):
 
 @pytest.mark.slow
 def test_same_seeds_give_the_same_table(uninterrupted, tmp_path):
-    again = run_grid(small_design(), fit_districts, tmp_path / "again.parquet", **QUIET)
+    again = run_grid(
+        small_design(),
+        fit_districts,
+        tmp_path / "again.parquet",
+        workers=1,
+        group=MODEL_COLUMNS,
+        **QUIET,
+    )
     pd.testing.assert_frame_equal(untimed(again), untimed(uninterrupted))
     # and other seeds another one
     assert uninterrupted["sd_error:sigma"].is_unique
@@ -158,17 +141,9 @@ def test_rows_come_in_the_order_of_the_design(uninterrupted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("design", "fit", "whole"),
-    [
-        ("small_design", "fit_districts", "uninterrupted"),
-        ("trials_design", "fit_simulated_trial", "uninterrupted_trials"),
-    ],
-)
-def test_a_run_killed_by_force_loses_no_finished_fit(design, fit, whole, tmp_path, request):
-    whole = request.getfixturevalue(whole)
+def test_a_run_killed_by_force_loses_no_finished_fit(uninterrupted, tmp_path):
     path = tmp_path / "killed.parquet"
-    process = start_run(tmp_path, path, "test_grid", design, fit)
+    process = start_run(tmp_path, path, "test_grid", "small_design", "fit_districts")
     try:
         wait_for_fits(tmp_path, 4, process)
         children = psutil.Process(process.pid).children(recursive=True)
@@ -177,12 +152,13 @@ def test_a_run_killed_by_force_loses_no_finished_fit(design, fit, whole, tmp_pat
         process.communicate()
     assert not path.exists()
     before = kept_fits(path)
-    assert 1 <= len(before) < len(whole)
+    assert 1 <= len(before) < len(uninterrupted)
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive, "worker processes outlived the run"
 
-    resumed = run_grid(globals()[design](), globals()[fit], path, **QUIET)
-    pd.testing.assert_frame_equal(untimed(resumed), untimed(whole))
+    with ThreadPoolExecutor(1) as here:
+        resumed = run_grid(small_design(), fit_districts, path, executor=here, **QUIET)
+    pd.testing.assert_frame_equal(untimed(resumed), untimed(uninterrupted))
     # Kept and not made again: even the time each fit took is the one measured before the kill.
     assert set(before["seconds"]) <= set(resumed["seconds"])
     assert path.exists()
@@ -202,24 +178,14 @@ def test_ctrl_c_keeps_finished_fits(tmp_path, threads):
     assert process.returncode != 0
     assert "KeyboardInterrupt" in message
     kept = kept_fits(path)
-    assert 1 <= len(kept) < 200
+    assert 1 <= len(kept) < 80
     table = run_grid(long_design(), square, path, executor=threads, **QUIET)
-    assert table["square"].tolist() == [x**2 for x in range(200)]
+    assert table["square"].tolist() == [x**2 for x in range(80)]
     assert table["stamp"].isin(kept["stamp"]).sum() == len(kept)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("design", "fit", "whole"),
-    [
-        ("small_design", "fit_districts", "uninterrupted"),
-        ("trials_design", "fit_simulated_trial", "uninterrupted_trials"),
-    ],
-)
-def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(
-    design, fit, whole, tmp_path, request, monkeypatch
-):
-    whole = request.getfixturevalue(whole)
+def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(uninterrupted, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setenv("NOTES", str(notes(tmp_path)))
     module = importlib.import_module("test_grid")
@@ -242,8 +208,8 @@ def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(
         killer = threading.Thread(target=kill_one)
         killer.start()
         table = run_grid(
-            getattr(module, design)(),
-            getattr(module, fit),
+            module.small_design(),
+            module.fit_districts,
             tmp_path / "dask.parquet",
             executor=client.get_executor(),
             **QUIET,
@@ -251,7 +217,7 @@ def test_the_same_grid_runs_on_dask_while_a_worker_is_killed(
         killer.join()
         assert killed[0][1] < len(table), "the worker was killed too late to matter"
         assert killed[0][0] not in client.run(os.getpid).values()
-    pd.testing.assert_frame_equal(untimed(table), untimed(whole))
+    pd.testing.assert_frame_equal(untimed(table), untimed(uninterrupted))
 
 
 @pytest.mark.slow

@@ -92,7 +92,15 @@ def run_in_parallel(paths: Iterable[Path], timeout: int, ended: Callable[[Run], 
     ended : callable
         Called with each `Run` as it ends.
     """
-    asyncio.run(_run_all(list(paths), timeout, ended))
+    paths = list(paths)
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # One notebook alone loads the libraries as soon itself, if it needs them at all.
+        sampling = sum("import pymc" in path.read_text(encoding="utf-8") for path in paths)
+        libraries = ["fieldguide.preload"] if sampling > 1 else []
+        multiprocessing.get_context("forkserver").set_forkserver_preload(
+            [*libraries, "fieldguide.kernel"]
+        )
+    asyncio.run(_run_all(paths, timeout, ended))
 
 
 async def _run_all(paths: list[Path], timeout: int, ended: Callable[[Run], None]) -> None:
@@ -179,7 +187,6 @@ class ForkedKernel(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **settings: Any) -> KernelConnectionInfo:
         """Start the kernel; see `jupyter_client.provisioning.KernelProvisionerBase`."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["fieldguide.preload", "fieldguide.kernel"])
         given = os.environ.get("MPLBACKEND")
         os.environ["MPLBACKEND"] = given or INLINE  # read when Matplotlib is loaded
         arguments = ["-f", cast("AsyncKernelManager", self.parent).connection_file]

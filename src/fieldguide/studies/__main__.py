@@ -25,7 +25,7 @@ from fieldguide.studies import Study, studies
 from fieldguide.studies.code import code_digest
 from fieldguide.studies.make import kept, make, state
 
-WAIT_FOR_WORKERS = 10
+WAIT_FOR_SCHEDULER = WAIT_FOR_WORKERS = 10
 """Seconds that a cluster without workers is given."""
 
 
@@ -135,7 +135,7 @@ def _cluster(address: str, study: Study) -> Iterator[tuple]:
             "--dask needs the package distributed, which is not installed; the project's lock has it."
         ) from None
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout=WAIT_FOR_SCHEDULER)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"No Dask scheduler answers at {address} ({error}). Start one with: dask scheduler"
