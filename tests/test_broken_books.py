@@ -43,7 +43,7 @@ load_bangladesh("bangladesh.csv")
 """
 
 
-BROKEN_LINK = "# Only\n\nSee [the next chapter](nowhere.ipynb)."
+BROKEN_LINK = "# Only\n\nSee [the next chapter](nowhere.ipynb) and {py:func}`fieldguide.nothing`."
 
 
 def book_with(root, *codes, words="# Only"):
@@ -123,6 +123,7 @@ def test_pages_with_warnings_are_refused_with_the_page_and_the_line(tmp_path):
     assert "notebooks/01_chapter.ipynb" in block
     assert "image without alternative text" in block
     assert "nowhere.ipynb" in block
+    assert "fieldguide.nothing" in block
     assert "what to do" in block
 
 
@@ -143,8 +144,10 @@ def test_a_sound_book_is_built_and_only_when_something_changed(tmp_path):
     assert again.stdout.startswith("Nothing has changed since the book was built.")
     assert page.stat().st_mtime_ns == built
     page.unlink()
+    page.with_name("02_renamed.html").write_text("a page of an older build")
     assert "Nothing has changed" not in build(root).stdout
     assert page.is_file()
+    assert not page.with_name("02_renamed.html").exists()
 
     notebook = nbformat.read(root / "notebooks/01_chapter.ipynb", as_version=4)
     notebook.cells[0].source = "# Other prose"
@@ -164,7 +167,8 @@ SITE_INPUTS = [
     "book/_static/a.css",
     "notebooks/a.ipynb",
 ]
-SITE_INPUTS += ["data/a.csv", "src/fieldguide/sphinx_ext.py"]
+SITE_INPUTS += [f"data/{name}" for name in ("a.csv", "a.json", "a.parquet", "SHA256SUMS")]
+SITE_INPUTS += ["src/fieldguide/sphinx_ext.py", "src/fieldguide/models/districts.py"]
 
 
 def test_a_site_is_current_until_anything_it_shows_has_changed(tmp_path):

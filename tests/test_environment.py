@@ -1,6 +1,7 @@
 """One set of versions, and three doors to it."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -90,6 +91,69 @@ def test_workflows_run_jobs_that_the_makefile_has():
     )
     called = {job for line in lines for job in line.split()}
     assert {"lint", "types", "test", "book", "audit", "canary"} <= called <= jobs
+
+
+def steps(workflow: str, job: str) -> list[dict]:
+    text = (ROOT / ".github" / "workflows" / workflow).read_text(encoding="utf-8")
+    return yaml.safe_load(text)["jobs"][job]["steps"]
+
+
+def test_ci_runs_the_tests_as_the_readme_says():
+    assert "bash .ci/run" in [step.get("run") for step in steps("book.yml", "build-and-test")]
+    last = (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1]
+    assert last == "make test"
+    assert f"{last}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_only_the_main_branch_is_published():
+    text = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"].values()
+    publishing = [job for job in jobs if "deploy-pages" in str(job["steps"])]
+    assert [job["if"] for job in publishing] == ["github.ref == 'refs/heads/main'"]
+    assert [job["needs"] for job in publishing] == ["build-and-test"]
+
+
+# ---------------------------------------------------------------------------------------------
+# The jobs of the Makefile
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@needs_make
+@pytest.mark.parametrize("job", ["test", "quick", "coverage"])
+def test_a_job_fails_when_its_tests_fail(job):
+    command = ["make", "-s", "-o", "env", job, "PYTEST=false"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode != 0
+
+
+@needs_make
+def test_the_environment_is_that_of_the_lock(tmp_path):
+    """A uv that writes down what it is asked, and does nothing."""
+    asked, uv = tmp_path / "asked", tmp_path / "uv"
+    uv.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    uv.chmod(0o755)
+    for name in ("Makefile", "uv.lock"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").mkdir()
+    for _ in range(2):
+        subprocess.run(["make", "-s", "env", f"UV={uv}"], cwd=tmp_path, check=True)
+    syncs = [line for line in asked.read_text().splitlines() if line.startswith("sync")]
+    assert len(syncs) == 3
+    assert all("--locked" in line for line in syncs)
+    assert ["--compile-bytecode" in line for line in syncs] == [False, True, False]
+
+
+def test_the_suite_is_strict_and_runs_the_examples(pytestconfig):
+    assert pytestconfig.getini("xfail_strict")
+    assert pytestconfig.option.strict_markers
+    assert pytestconfig.option.doctestmodules
+    assert {"src/fieldguide", "tests"} <= set(pytestconfig.getini("testpaths"))
+
+
+def test_quick_leaves_out_only_what_needs_the_book_or_much_time(request):
+    for item in request.session.items:
+        if item.get_closest_marker("book"):
+            assert {"site", "executed"} & set(item.fixturenames), item.nodeid
 
 
 # ---------------------------------------------------------------------------------------------

@@ -297,3 +297,9 @@ def test_a_record_without_the_samplers_settings_is_refused():
 def test_published_names_are_those_of_the_published_targets():
     targets = {name: entry["target_accept"] for name, entry in published()["models"].items()}
     assert {name: target for (_, _, target), name in NAMES.items()} == targets
+
+
+def test_divergences_of_all_chains_are_counted():
+    diverging = xr.DataArray([[False, True], [True, True], [False, False]], dims=("chain", "draw"))
+    fit = xr.DataTree.from_dict({"sample_stats": xr.Dataset({"diverging": diverging})})
+    assert fits.divergences(fit) == 3
