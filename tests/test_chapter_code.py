@@ -101,6 +101,7 @@ def test_chapter_7s_inner_integral_is_the_integral():
         np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_chapter_7s_ten_lines_have_the_exact_means_and_sds():
     names = run("07_the_exact_answer", "means")
     exact = exact_posterior(USERS, WOMEN, sigma_prior=scipy.stats.expon())

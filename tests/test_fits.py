@@ -252,6 +252,7 @@ def test_seeds_differ_and_repeat(centered_model):
     assert (sigma[0] != sigma[1]).any()
 
 
+@pytest.mark.slow
 def test_new_data_make_another_problem():
     model = varying_intercept_model(USERS, WOMEN, mutable=True)
     data = {"successes_data": USERS * [1, 1, 0], "trials": WOMEN * [1, 1, 0]}

@@ -184,6 +184,7 @@ def test_gradient_of_the_marginal_model_agrees_with_differences():
         np.testing.assert_allclose(gradient(point), differences, atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.05, 0.9, 6.0])
 def test_recovered_effects_follow_their_conditional_distribution(sigma):
     count, alpha_bar = 20_000, -0.5

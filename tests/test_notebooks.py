@@ -114,6 +114,7 @@ def test_figures_and_tables_have_names_and_words(path, executed):
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_notebook_runs_from_the_root_too():
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
     NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}, timeout=300).execute()

@@ -120,6 +120,7 @@ def test_readme_runs_in_an_empty_environment(empty, tmp_path):
     assert result.stderr == ""
 
 
+@pytest.mark.slow
 def test_readme_goes_on_with_pymc(tmp_path):
     (tmp_path / "readme.py").write_text(CORE[0] + MODELS[0], encoding="utf-8")
     result = run(sys.executable, "readme.py", cwd=tmp_path)

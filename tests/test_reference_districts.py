@@ -79,6 +79,7 @@ def base(**changes):
     return exact_posterior(arguments.pop("successes"), arguments.pop("trials"), **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_moments_quantiles_and_evidence_agree_with_adaptive_quadrature(name):
     y, n, prior, (mean, sd), options = CASES[name]
@@ -116,6 +117,7 @@ def test_moments_quantiles_and_evidence_agree_with_adaptive_quadrature(name):
     assert exact.error < 1e-6
 
 
+@pytest.mark.slow
 def test_oracle_does_not_change_with_its_nodes():
     cuts = {"alpha_bar": [0.0], "sigma": [0.3, 1.0], "alpha": [[-1.0], [-0.7], [0.5]]}
     coarse, fine = (
@@ -219,6 +221,7 @@ def test_results_can_be_pickled_after_use():
     xr.testing.assert_equal(again.summary, before)
 
 
+@pytest.mark.slow
 def test_fixed_effects_are_one_dimensional_integrals():
     from scipy.integrate import quad
 
@@ -299,6 +302,7 @@ def test_quadrature_agrees_with_a_long_non_centered_run():
             assert (np.abs(reached - q) < 4 * np.sqrt(q * (1 - q) / ess[name])).all()
 
 
+@pytest.mark.slow
 def test_densities_integrate_to_distribution_functions_and_moments():
     exact = base()
     for name, district, x in [
@@ -466,6 +470,7 @@ def test_large_counts_work_at_once(name, monkeypatch):
     assert finer.log_marginal_likelihood == pytest.approx(exact.log_marginal_likelihood, abs=LIMIT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["three of ten million", "three of ten million, close"])
 def test_ten_million_agree_with_adaptive_quadrature(name):
     y, n = LARGE[name]

@@ -63,6 +63,7 @@ def dense_log_joint(table, points, sd_prior, sigma_prior, fixed_prior, eta):
     return out + stats.beta(eta, eta, loc=-1, scale=2).logpdf(r)
 
 
+@pytest.mark.slow
 def test_agrees_with_importance_sampling_on_dense_matrices(few):
     table, products = few
     eta = 2.0
@@ -117,6 +118,7 @@ def test_joint_density_at_a_point_is_that_of_dense_matrices(few):
         assert value == pytest.approx(expected + jacobian, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_finer_and_another_grid_give_the_same_answer(schools, posterior):
     other = schools_posterior(schools, lkj_eta=2, nodes=(44, 37, 35, 41), **PRIORS)
     sd = flat(posterior.sd)
@@ -128,6 +130,7 @@ def test_a_finer_and_another_grid_give_the_same_answer(schools, posterior):
     assert posterior.error < TOLERANCE
 
 
+@pytest.mark.slow
 def test_densities_integrate_to_one_and_to_the_reported_moments(posterior):
     rows = flat_summary(posterior)
     for label, where in [
@@ -169,6 +172,7 @@ def test_posterior_sits_where_the_restricted_likelihood_is(schools, posterior):
         assert gap < 0.15 * fit.fixed.loc[term, "se"]
 
 
+@pytest.mark.slow
 def test_a_stronger_lkj_prior_pulls_the_correlation_to_zero(schools):
     means = [
         float(schools_posterior(schools, lkj_eta=eta, **PRIORS).mean["correlation"]) for eta in (1, 2, 4)
@@ -177,6 +181,7 @@ def test_a_stronger_lkj_prior_pulls_the_correlation_to_zero(schools):
     assert means[0] - means[2] > 0.2
 
 
+@pytest.mark.slow
 def test_independent_effects_are_the_limit_of_a_strong_lkj_prior(schools):
     fixed = schools_posterior(schools, lkj_eta=None, **PRIORS)
     strong = schools_posterior(schools, lkj_eta=400, nodes=(36, 28, 60, 32), **PRIORS)

@@ -73,6 +73,7 @@ def test_reference_does_not_depend_on_seed_or_nodes_beyond_its_error():
     assert one.ess_share > 0.3
 
 
+@pytest.mark.slow
 def test_non_centered_draws_agree_with_the_reference():
     from fieldguide.studies.trial import sample_trial
 
@@ -89,6 +90,7 @@ def test_non_centered_draws_agree_with_the_reference():
         assert value == pytest.approx(row["mean"], abs=0.08 * row["sd"])
 
 
+@pytest.mark.slow
 def test_centered_form_misses_small_spreads_at_the_questions_size():
     from fieldguide.studies.trial import sample_trial
 

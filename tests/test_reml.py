@@ -234,6 +234,7 @@ def test_an_unknown_column_or_shape_of_formula_is_refused(schools):
         cross_products("math ~ catholic + (ses | school)", schools)
 
 
+@pytest.mark.slow
 def test_r_still_prints_the_quoted_figures():
     if shutil.which("Rscript") is None:
         pytest.skip("Rscript is not installed; the figures quoted from R are taken as they are")

@@ -301,6 +301,7 @@ def squares(fit, count):
     return Study("squares", functools.partial(cross, x=range(count)), fit, (), dict, "squares")
 
 
+@pytest.mark.slow
 def test_a_grown_design_keeps_its_fits_and_changed_code_keeps_none(sample, tmp_path):
     fit, changed = sample(), sample("FACTOR * x", "FACTOR + x")
     folder = tmp_path / "tables"

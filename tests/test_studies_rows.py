@@ -132,6 +132,7 @@ def test_errors_of_the_trials_follow_from_their_means_and_one_reference_for_each
     assert (table.loc[~reached, "below_0.1:sd_effect"] == 0).all()
 
 
+@pytest.mark.slow
 def test_ranks_are_whole_numbers_and_the_random_numbers_of_their_simulation():
     """The gaps between ranks are filled by the simulation's own generator, whatever the fit says."""
     table = stored("trial_sbc").table

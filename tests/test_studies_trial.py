@@ -22,6 +22,7 @@ CELL = {
 }
 
 
+@pytest.mark.slow
 def test_a_grid_of_trials_gives_what_single_fits_give(tmp_path):
     design = pd.DataFrame([CELL | {"replicate": k} for k in range(3)])
     table = run_grid(design, study.fit_trial, tmp_path / "g.parquet", workers=1, progress=False)
@@ -158,6 +159,7 @@ def test_coverage_counts_misses_and_keeps_divergent_fits():
     assert (row["low"], row["high"]) == (wilson.low, wilson.high)
 
 
+@pytest.mark.slow
 def test_a_scored_fit_is_held_against_the_reference_for_its_own_data_and_prior():
     cell = CELL | {"replicate": 2, "multiply": 4, "sd_scale": 0.2}
     row = study.fit_and_score_trial(cell)
