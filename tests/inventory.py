@@ -172,7 +172,7 @@ def interval(stem: str) -> str:
         for node in ast.walk(statement):
             if isinstance(node, ast.List) and len(numbers := constants(node)) in (2, 3):
                 low, high = numbers[0], numbers[-1]
-                if 0 < low < 0.1 and np.isclose(low + high, 1) and low > 0.01:
+                if 0 < low < 0.25 and np.isclose(low + high, 1) and low > 0.01:
                     found.add(round(high - low, 4))
     (share,) = found
     return percent(share)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import xarray as xr
-from chapters import run, statements
+from chapters import calls, run, statements
 from scipy.integrate import quad
 from scipy.special import expit
 
@@ -197,6 +197,32 @@ def test_chapter_11s_marginal_deviance_is_lowest_over_the_mean():
         values = [at(mean, sigma) for mean in np.linspace(-1.5, 0.5, 21)]
         assert deviance(sigma) == pytest.approx(min(values), abs=0.05)
         assert deviance(sigma) <= min(values) + 1e-6
+
+
+def test_chapter_4s_sweep_compares_the_medians_of_log_sigma():
+    (append,) = (call for call in calls("04_target_accept", "rows.append"))
+    log_sigma = xr.DataArray([-5.0, -3.0, -1.0, 1.0, 0.0])
+    diverging = xr.DataArray([True, True, True, False, False])
+    there = {
+        "run": xr.DataArray(0.0, attrs={"target_accept": 0.9}),
+        "divergences": lambda run: 3,
+        "statistics": xr.Dataset({"step_size": ("draw", [0.1, 0.3]), "n_steps": ("draw", [7, 3])}),
+        "sigma": np.exp(log_sigma),
+        "log_sigma": log_sigma,
+        "crossed": log_sigma.where(diverging),
+    }
+    row = eval(compile(ast.Expression(append.args[0]), "chapter 4", "eval"), there)
+    assert row.pop("target_accept") == 0.9
+    assert row.pop("divergences") == 3
+    assert row == pytest.approx(
+        {
+            "step size": 0.2,
+            "gradients per draw": 5.0,
+            "sigma": float(np.exp([-5, -3, -1, 1, 0]).mean()),
+            "log sigma, divergent": -3.0,
+            "log sigma, all": -1.0,
+        }
+    )
 
 
 def test_chapter_8s_table_of_steps_turns_one_knob_at_a_time():
