@@ -1,16 +1,21 @@
-"""Headings, links and conditions of claims, page by page: ``python tests/outline.py`` writes them down.
+"""Headings, links, conditions of claims, columns of tables: ``python tests/outline.py`` writes them.
 
-Nothing computes where a link should lead or what a claim should rest on. Whoever changes it reads the
-change again in the difference of ``outline.txt``, and a change that nobody meant fails `test_words.py`.
+Nothing computes where a link should lead or what a claim should rest on, and a cell of a stored table is
+made again only now and then. Whoever changes one reads the change again in the difference of
+``outline.txt``, and a change that nobody meant fails `test_words.py`.
 """
 
 import ast
+import hashlib
 import re
 import textwrap
 from collections.abc import Iterator
 
 from chapters import calls, cells, source
 from conftest import NOTEBOOKS, ROOT
+
+from fieldguide.data import stored
+from fieldguide.studies import studies
 
 OUTLINE = ROOT / "tests" / "outline.txt"
 
@@ -36,7 +41,7 @@ def outline() -> str:
             *(_claims(path.stem) if path in NOTEBOOKS else []),
             "",
         ]
-    )
+    ) + "\n".join(line for name in studies() for line in _columns(name))
 
 
 def prose(text: str) -> str:
@@ -58,6 +63,16 @@ def _claims(stem: str) -> Iterator[str]:
             sentence, holds = call.args
             yield f"    claim: {ast.unparse(sentence)}"
             yield textwrap.indent(ast.unparse(holds), "        ")
+
+
+def _columns(name: str) -> Iterator[str]:
+    """A digest of each column of a stored table, but of those that measure time."""
+    yield f"data/{name}.parquet"
+    table = stored(name).table
+    for column in table:
+        if "seconds" not in str(column):
+            text = "\n".join(map(repr, table[column].tolist()))
+            yield f"    {column}: {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 if __name__ == "__main__":

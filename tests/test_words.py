@@ -127,6 +127,18 @@ def test_headings_links_and_the_conditions_of_claims_are_those_that_were_read_la
     assert outline().splitlines() == OUTLINE.read_text(encoding="utf-8").splitlines()
 
 
+SAID = {"sigma": "sigma", "alpha_bar": "alpha_bar", "the mean": "alpha_bar"}
+
+
+def test_a_figure_is_of_the_parameter_that_its_words_name():
+    code = "\n".join(
+        source(cell) for stem in STEMS for cell in cells(stem) if cell["cell_type"] == "code"
+    )
+    named = re.findall(r"\{(sigma|alpha_bar):[^}]*\} for (sigma|alpha_bar|the mean)", code)
+    assert named
+    assert all(field == SAID[words] for field, words in named), named
+
+
 # ---------------------------------------------------------------------------------------------
 # Equations
 
