@@ -226,6 +226,7 @@ INPUTS = [
 NO_INPUTS = [
     "src/fieldguide/sphinx_ext.py",
     "src/fieldguide/execution.py",
+    "src/fieldguide/html.py",
     "src/fieldguide/kernel.py",
     "src/fieldguide/preload.py",
     "src/fieldguide/build.py",

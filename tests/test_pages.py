@@ -159,3 +159,79 @@ def test_dark_mode_keeps_text_readable(server, browser):
     assert tab.evaluate(luminance % "color", "figure.fieldguide figcaption") > 120
     assert tab.evaluate(luminance % "backgroundColor", "figure.fieldguide img") == 255
     tab.close()
+
+
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
+
+
+@needs_browser
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_on_paper_folds_are_open_and_nothing_is_cut_off(server, browser, page):
+    tab = browser.new_page(viewport={"width": 794, "height": 1123}, color_scheme="dark")
+    tab.goto(server + page)
+    tab.wait_for_load_state("networkidle")
+    tab.emulate_media(media="print")
+    shut = (
+        "[...document.querySelectorAll('article details')].filter("
+        "fold => ![...fold.children].slice(1).some(part => part.getBoundingClientRect().height > 0))"
+        ".map(fold => fold.textContent.slice(0, 60))"
+    )
+    assert tab.evaluate(shut) == []
+    clipped = (
+        "[...document.querySelectorAll('article pre')].filter("
+        "code => code.scrollWidth > code.clientWidth + 1).map(code => code.textContent.slice(0, 60))"
+    )
+    assert tab.evaluate(clipped) == []
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    text = "document.querySelector('article section > p:not(.running-time)')"
+    assert tab.evaluate(f"getComputedStyle({text}).color") == "rgb(0, 0, 0)"
+    tab.close()
+
+
+@needs_browser
+def test_the_first_page_is_light_and_its_icons_are_drawn(server, browser):
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    loaded = {}
+    tab.on("response", lambda answer: loaded.update({answer.url: len(answer.body())}))
+    tab.goto(server + PAGES[0])
+    tab.wait_for_load_state("networkidle")
+    assert not [url for url in loaded if "mathjax" in url or "fontawesome" in url]
+    programs = {url: size for url, size in loaded.items() if not url.split("?")[0].endswith(".png")}
+    assert sum(programs.values()) < 900_000, programs
+    icons = "[...document.querySelectorAll(':is(i, span)[class*=fa-]')]"
+    masks = f"{icons}.map(icon => getComputedStyle(icon).maskImage)"
+    drawn = tab.evaluate(masks)
+    assert drawn
+    assert all(mask.startswith("url(") for mask in drawn)
+    tab.close()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_search_engine_is_told_what_a_page_is_about(site, page):
+    soup = soup_of(site / page)
+    words = soup.find("meta", attrs={"name": "description"})["content"]
+    assert 40 <= len(words) <= 170
+    assert "$" not in words
+    assert soup.find("meta", property="og:title")["content"]
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_has_its_number_wherever_it_is_named(site, page):
+    number = int(page.partition("/")[2][:2])
+    soup = soup_of(site / page)
+    assert soup.select_one("article h1").text.startswith(f"{number}. ")
+    name = page.rpartition("/")[2]
+    there = [link for link in soup_of(site / PAGES[0]).select("nav a[href]") if name in link["href"]]
+    assert there
+    assert all(link.text.strip().startswith(f"{number}. ") for link in there)
+
+
+def test_the_first_page_says_of_every_chapter_what_it_finds(site):
+    soup = soup_of(site / PAGES[0])
+    listed = [link["href"].rpartition("/")[2] for link in soup.select("dl.findings dt a")]
+    assert listed == [page.rpartition("/")[2] for page in CHAPTERS]
+    for link, finding in zip(
+        soup.select("dl.findings dt a"), soup.select("dl.findings dd"), strict=True
+    ):
+        claims = soup_of(site / "notebooks" / link["href"].rpartition("/")[2]).select("ul.claims li")
+        assert finding.text.strip() in [claim.text.strip() for claim in claims]

@@ -24,6 +24,8 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
+from fieldguide.html import site_address
+
 INPUTS = (
     "_config.yml",
     "_toc.yml",
@@ -38,7 +40,7 @@ INPUTS = (
 
 def digest_of_site(root: Path) -> str:
     """Return a digest of everything that the built pages depend on."""
-    digest = hashlib.sha256(platform.python_version().encode())
+    digest = hashlib.sha256(f"{platform.python_version()} {site_address(root)}".encode())
     for path in _files(root, INPUTS):
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())

@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 from binascii import a2b_base64
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,6 +24,7 @@ from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from myst_nb.sphinx_ import NbMetadataCollector
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util import logging
@@ -32,16 +34,27 @@ from tqdm import tqdm
 
 from fieldguide.claims import FalseClaimError
 from fieldguide.execution import Run, run_in_parallel
+from fieldguide.html import about, finish_site, site_address, sitemap
 from fieldguide.kernel import PARENT, stop_with
-from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
+from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
 
 logger = logging.getLogger(__name__)
 
 RESULTS_DEPEND_ON = ("src/**/*.py", "data/*.csv", "data/*.json", "data/*.parquet", "uv.lock")
-BUT_NOT_ON = ("sphinx_ext.py", "execution.py", "kernel.py", "preload.py", "build.py", "__main__.py")
+BUT_NOT_ON = (
+    "sphinx_ext.py",
+    "html.py",
+    "execution.py",
+    "kernel.py",
+    "preload.py",
+    "build.py",
+    "__main__.py",
+)
 """Modules that run notebooks and lay out what they show, or are for the command line only."""
 
 SHORTEST_ALT = 15
+WORDS_PER_MINUTE = 200  # of prose that is not skimmed
+LONGEST_DESCRIPTION = 160  # letters that a search engine shows
 
 
 def digest_of_inputs(root: Path) -> str:
@@ -233,20 +246,60 @@ class FigureFrom(SphinxDirective):
         """Return the figure, with the caption and the alternative text it has in the notebook."""
         notebook, name = self.arguments
         root = Path(self.env.srcdir)
-        folder = Path(self.config.nb_execution_cache_path)
-        cache = get_cache(str(folder))
-        self.env.note_dependency(str(root / notebook))
-        for cell in cache.get_cache_bundle(cache.match_cache_file(str(root / notebook)).pk).nb.cells:
-            for output in cell.get("outputs", []):
-                content = output.get("data", {}).get(FIGURE_MIME)
-                if content and content["name"] == name:
-                    picture = folder / f"{name}.png"
-                    picture.write_bytes(a2b_base64(content["png"]))
-                    uri = f"/{picture.relative_to(root).as_posix()}"
-                    image = nodes.image(uri=uri, alt=content["alt"], width=f"{content['width']}px")
-                    caption = nodes.caption(text=content["caption"])
-                    return [nodes.figure("", image, caption, classes=["fieldguide"])]
+        for content in shown_by(self, notebook, FIGURE_MIME):
+            if content["name"] == name:
+                picture = Path(self.config.nb_execution_cache_path) / f"{name}.png"
+                picture.write_bytes(a2b_base64(content["png"]))
+                uri = f"/{picture.relative_to(root).as_posix()}"
+                image = nodes.image(uri=uri, alt=content["alt"], width=f"{content['width']}px")
+                caption = nodes.caption(text=content["caption"])
+                return [nodes.figure("", image, caption, classes=["fieldguide"])]
         raise self.error(f"{notebook} shows no figure named {name}")
+
+
+class Findings(SphinxDirective):
+    """List chapters, each with one of its claims as that was computed by this build.
+
+    A line of the content names a page and how the claim begins:
+    ``notebooks/03_centered: The centered form diverged``.
+    """
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the list: the title of each chapter with its link, and the sentence."""
+        found = nodes.definition_list(classes=["findings"])
+        for line in filter(None, map(str.strip, self.content)):
+            page, _, start = line.partition(": ")
+            claims = [one for many in shown_by(self, f"{page}.ipynb", CLAIMS_MIME) for one in many]
+            sentence = next((one for one in claims if one.startswith(start)), None)
+            if sentence is None:
+                raise self.error(f"{page} claims nothing that begins with {start!r}")
+            link = addnodes.pending_xref(
+                "",
+                nodes.inline(text=page),
+                refdomain="std",
+                reftype="doc",
+                reftarget=f"/{page}",
+                refexplicit=False,
+                refwarn=True,
+                refdoc=self.env.docname,
+            )
+            term = nodes.term("", "", link)
+            said = nodes.definition("", nodes.paragraph(text=sentence))
+            found += nodes.definition_list_item("", term, said)
+        return [found]
+
+
+def shown_by(directive: SphinxDirective, notebook: str, mime: str) -> Iterator[Any]:
+    """Yield what an executed notebook shows of one kind, such as its figures."""
+    path = str(Path(directive.env.srcdir) / notebook)
+    directive.env.note_dependency(path)
+    cache = get_cache(str(directive.config.nb_execution_cache_path))
+    for cell in cache.get_cache_bundle(cache.match_cache_file(path).pk).nb.cells:
+        for output in cell.get("outputs", []):
+            if mime in output.get("data", {}):
+                yield output["data"][mime]
 
 
 def check_alternative_text(app: Sphinx, doctree: nodes.document) -> None:
@@ -265,13 +318,18 @@ def check_alternative_text(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def say_running_time(app: Sphinx, doctree: nodes.document) -> None:
-    """Write under a chapter's title how long its notebook took to run when the page was built."""
+    """Write under a chapter's title how long it takes to read, and took to run."""
     executed = NbMetadataCollector.get_exec_data(app.env, app.env.docname)
     title = doctree.next_node(nodes.title)
     if not executed or executed.get("runtime") is None or title is None:
         return
     seconds = executed["runtime"]
-    text = f"Ran in {seconds:.0f} seconds when this page was built."
+    words = sum(len(paragraph.astext().split()) for paragraph in doctree.findall(nodes.paragraph))
+    minutes = max(1, round(words / WORDS_PER_MINUTE))
+    text = (
+        f"{minutes} minute{'s' if minutes > 1 else ''} to read; the notebook ran in {seconds:.0f} "
+        "seconds when this page was built."
+    )
     title.parent.insert(1, nodes.paragraph(text=text, classes=["running-time"]))
 
 
@@ -297,6 +355,42 @@ def drop_thebe(
     ]
 
 
+def find_address(app: Sphinx, config: Any) -> None:
+    """Tell Sphinx where the site is read, where that is known; it writes the canonical links."""
+    config.html_baseurl = config.html_baseurl or site_address(Path(app.srcdir))
+
+
+def describe_page(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
+) -> None:
+    """Write into a page's head what search engines and messengers show of it: its first sentences."""
+    if doctree is None:
+        return
+    paragraphs = (
+        paragraph.astext()
+        for paragraph in doctree.findall(nodes.paragraph)
+        if "running-time" not in paragraph["classes"]
+    )
+    description = textwrap.shorten(" ".join(paragraphs), LONGEST_DESCRIPTION, placeholder=" …")
+    context["metatags"] += about(
+        context["title"],
+        description,
+        f"{pagename}.html",
+        app.config.html_baseurl,
+        "_static/key-figure.png",
+    )
+
+
+def finish_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Mend the pages when all of them are written."""
+    if exception is None and app.builder.format == "html":
+        finish_site(Path(app.outdir))
+        if app.config.html_baseurl:
+            pages = [f"{page}.html" for page in pages_of_toc(Path(app.srcdir))]
+            listed = sitemap(pages, app.config.html_baseurl)
+            (Path(app.outdir) / "sitemap.xml").write_text(listed, encoding="utf-8")
+
+
 def let_pages_be_read_in_parallel(app: Sphinx) -> None:
     """Declare for two extensions what they do not: neither does anything while a page is read."""
     for name in ("sphinx_multitoc_numbering", "sphinx-mathjax-offline"):
@@ -309,10 +403,14 @@ def setup(app: Sphinx) -> dict:
     if PARENT in os.environ:
         stop_with(int(os.environ[PARENT]))
     app.add_directive("figure-from", FigureFrom)
+    app.add_directive("findings", Findings)
+    app.connect("config-inited", find_address)
     app.connect("config-inited", run_notebooks)
     app.connect("builder-inited", let_pages_be_read_in_parallel)
     app.connect("doctree-read", check_alternative_text)
     app.connect("doctree-read", say_running_time)
     app.connect("missing-reference", words_in_docstrings)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", describe_page)
+    app.connect("build-finished", finish_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,167 @@
+"""The last touch on the written pages: what they load, and what assistive programs are told.
+
+The theme loads a script with every icon there is (1.5 MB) before it shows a page, MathJax where there
+is no mathematics, and each picture at once. A fold is called "Toggle hidden content" whatever its
+summary says, the empty corner of a table counts as a heading, and a bibliography is no list. Pages are
+texts when they are written; here each is read once more and mended.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from html import escape
+from pathlib import Path
+from urllib.parse import urljoin
+
+ADDRESS = ("FIELDGUIDE_URL", "READTHEDOCS_CANONICAL_URL")
+"""Environment variables that say where the site is read; the first that is set counts."""
+
+ICONS = "icons.css"
+
+_ICON_SCRIPT = re.compile(r'\s*<script src="[^"]*scripts/fontawesome\.js[^"]*"></script>')
+_ICON = re.compile(
+    r'<(?:i|span) class="(?P<classes>[^"]*\bfa[srb]?\b[^"]*|[^"]*\bfa-(?:solid|brands)\b[^"]*)"'
+)
+_STYLE = re.compile(r'(?P<tag><link [^>]*href="(?P<to>[^"]*_static/)fieldguide\.css[^>]*>)')
+
+
+def finish(page: str) -> str:
+    """Return a page as it is to be read.
+
+    Parameters
+    ----------
+    page : str
+        The whole page, as the theme wrote it.
+
+    Returns
+    -------
+    str
+        The page with the icons it shows and no others, with MathJax only where there is mathematics,
+        with pictures that load when the reader comes near, and with folds, corners of tables and
+        bibliographies named as what they are.
+    """
+    page = _ICON_SCRIPT.sub("", page)
+    page = _STYLE.sub(rf'\g<tag>\n    <link rel="stylesheet" href="\g<to>{ICONS}" />', page)
+    page = _ICON.sub(lambda found: f'{found[0]} aria-hidden="true"', page)
+    if 'class="math' not in page and r"\(" not in page:
+        page = re.sub(r"\s*<script[^>]*>window\.MathJax = .*?</script>", "", page)
+        page = re.sub(r'\s*<script[^>]*src="[^"]*mathjax/[^"]*"></script>', "", page)
+    pictures = iter(range(page.count("<img ")))
+    page = re.sub("<img ", lambda _: "<img " if next(pictures) == 0 else '<img loading="lazy" ', page)
+    page = page.replace(' aria-label="Toggle hidden content"', "")
+    page = re.sub(r"<th(?: class=\"[^\"]*\")?>(?:<p></p>)?</th>", "<td></td>", page)
+    page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    widths = iter(range(page.count('<meta name="viewport"')))
+    return re.sub(
+        r'\s*<meta name="viewport"[^>]*>', lambda found: found[0] if next(widths) == 0 else "", page
+    )
+
+
+def site_address(root: Path) -> str:
+    """Return where the site is read, with a slash at its end, or nothing where that is not known.
+
+    It is what the environment says, or else the GitHub Pages of the repository's remote ``origin``.
+    """
+    for name in ADDRESS:
+        if os.environ.get(name):
+            return os.environ[name].rstrip("/") + "/"
+    try:
+        asked = subprocess.run(
+            ["git", "config", "--get", "remote.origin.url"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:  # there is no git on this machine
+        return ""
+    found = re.search(r"github\.com[:/]([\w-]+)/([\w.-]+?)(?:\.git)?/?$", asked.stdout.strip())
+    return f"https://{found[1].lower()}.github.io/{found[2]}/" if found else ""
+
+
+def about(title: str, description: str, page: str, address: str, picture: str = "") -> str:
+    """Return what search engines and messengers show of a page, for its head.
+
+    Parameters
+    ----------
+    title, description : str
+        In words, without markup.
+    page : str
+        Path of the page on the site.
+    address : str
+        Of the site, from `site_address`; without it no link to the page or to a picture is given.
+    picture : str
+        Path of a picture on the site.
+    """
+    said = {"og:type": "article", "og:title": title, "og:description": description}
+    if address:
+        said["og:url"] = urljoin(address, page)
+    if address and picture:
+        said["og:image"] = urljoin(address, picture)
+    tags = [f'<meta name="description" content="{escape(description)}" />']
+    tags += [f'<meta property="{name}" content="{escape(words)}" />' for name, words in said.items()]
+    return "\n    ".join(tags)
+
+
+def sitemap(pages: list[str], address: str) -> str:
+    """Return the list of pages that search engines ask for (sitemaps.org, protocol 0.9)."""
+    entries = "\n".join(f"  <url><loc>{escape(urljoin(address, page))}</loc></url>" for page in pages)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{entries}\n</urlset>\n'
+    )
+
+
+def icons_shown(page: str) -> set[str]:
+    """Return the names of the icons on a page, such as ``magnifying-glass``."""
+    names = {name for found in _ICON.finditer(page) for name in found["classes"].split()}
+    return {name.removeprefix("fa-") for name in names if name.startswith("fa-")} - {"solid", "brands"}
+
+
+def icon_styles(script: str, names: set[str]) -> str:
+    """Return a style sheet that draws icons as the script would, each in the colour of its text.
+
+    Parameters
+    ----------
+    script : str
+        The theme's ``fontawesome.js``, in which every icon has a width, a height and a path.
+    names : set of str
+        Which icons; sizes such as ``lg`` are no icons, and left out.
+    """
+    rules = [
+        ':is(i, span)[class*="fa-"] { display: inline-block; width: 1.25em; height: 1em; '
+        "vertical-align: -0.125em; background: currentColor; "
+        "mask: var(--icon) center / contain no-repeat; }",
+        ':is(i, span)[class*="fa-"]::before { content: none !important; }',
+    ]
+    for name in sorted(names):
+        shape = rf'"?{re.escape(name)}"?:\[(\d+),(\d+),\[[^\]]*\],"[0-9a-f]+","([^"]+)"\]'
+        found = re.search(rf"[{{,]{shape}", script)
+        if found:
+            width, height, path = found.groups()
+            picture = (
+                f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'>"
+                f"<path d='{path}'/></svg>"
+            )
+            rules.append(f'.fa-{name} {{ --icon: url("data:image/svg+xml,{_quoted(picture)}"); }}')
+    return "\n".join(rules) + "\n"
+
+
+def _quoted(picture: str) -> str:
+    return picture.replace("%", "%25").replace("#", "%23").replace("<", "%3C").replace(">", "%3E")
+
+
+def finish_site(folder: Path) -> None:
+    """Finish every page in a folder, and write the style sheet of the icons that they show."""
+    names: set[str] = {"xmark"}  # which the theme's script shows
+    for path in sorted(folder.rglob("*.html")):
+        page = path.read_text(encoding="utf-8")
+        names |= icons_shown(page)
+        path.write_text(finish(page), encoding="utf-8")
+    scripts = folder / "_static" / "scripts"
+    script = (scripts / "fontawesome.js").read_text(encoding="utf-8")
+    (folder / "_static" / ICONS).write_text(icon_styles(script, names), encoding="utf-8")
+    for name in ("fontawesome.js", "fontawesome.js.map"):
+        (scripts / name).unlink(missing_ok=True)
