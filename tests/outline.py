@@ -32,16 +32,13 @@ def outline() -> str:
     for path in NOTEBOOKS:
         text = [source(cell) for cell in cells(path.stem) if cell["cell_type"] == "markdown"]
         pages[path] = "\n\n".join(text)
-    return "\n".join(
-        line
-        for path, text in pages.items()
-        for line in [
-            path.relative_to(ROOT).as_posix(),
-            *_marks(text),
-            *(_claims(path.stem) if path in NOTEBOOKS else []),
-            "",
-        ]
-    ) + "\n".join(line for name in studies() for line in _columns(name))
+    lines: list[str] = []
+    for path, text in pages.items():
+        lines += [path.relative_to(ROOT).as_posix(), *_marks(text)]
+        lines += [*(_claims(path.stem) if path in NOTEBOOKS else []), ""]
+    for name in studies():
+        lines += _columns(name)
+    return "\n".join([*lines, *_records(), ""])
 
 
 def prose(text: str) -> str:
@@ -63,6 +60,12 @@ def _claims(stem: str) -> Iterator[str]:
             sentence, holds = call.args
             yield f"    claim: {ast.unparse(sentence)}"
             yield textwrap.indent(ast.unparse(holds), "        ")
+
+
+def _records() -> Iterator[str]:
+    """A digest of each record beside the tables: R's output, what was published, how tables came."""
+    for path in sorted((ROOT / "data").glob("*.json")):
+        yield f"{path.relative_to(ROOT).as_posix()}: {hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
 
 
 def _columns(name: str) -> Iterator[str]:
