@@ -52,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     if run([uv, "lock", "--upgrade", "--quiet", "--python", options.python], copy):
         print("The newest versions do not go together: see uv's message above.")
         return 1
+    if run(["make", "--silent", "lock", f"UV={uv}"], copy):  # requirements.txt follows the lock
+        return 1
     newer = changes(before, locked(copy / "uv.lock"))
     print(table(newer) if newer else "Nothing is newer than the lock.", flush=True)
 
