@@ -168,6 +168,7 @@ def test_marginal_model_integrates_the_districts_out():
         assert value == pytest.approx(expected, abs=2e-5 if sigma <= 4 else 1e-3)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_marginal_model_agrees_with_differences():
     model = marginal_model(SUCCESSES, TRIALS)
     logp, gradient = model.compile_logp(), model.compile_dlogp()

@@ -71,6 +71,7 @@ def test_every_form_has_the_density_of_the_text(few_schools, form, rows):
     assert np.ptp(differences) < 1e-6
 
 
+@pytest.mark.slow
 def test_the_integrated_form_is_the_others_with_the_effects_integrated_out(few_schools):
     """Given the rest, centered density = integrated density x normal density of the effects."""
     integrated = schools_model(few_schools)

@@ -126,6 +126,7 @@ def test_survivors_make_the_run_fail():
         assert runner.report([mutant], {mutant.name: result | {"caught": caught}})[1]
 
 
+@pytest.mark.slow
 def test_a_command_that_does_not_end_is_ended_with_what_it_started(tmp_path):
     sleep = "[sys.executable, '-c', 'import time; time.sleep(99)']"
     command = f"import subprocess, sys; subprocess.Popen({sleep}, start_new_session=True).wait()"

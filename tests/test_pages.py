@@ -169,7 +169,6 @@ CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 def test_on_paper_folds_are_open_and_nothing_is_cut_off(server, browser, page):
     tab = browser.new_page(viewport={"width": 794, "height": 1123}, color_scheme="dark")
     tab.goto(server + page)
-    tab.wait_for_load_state("networkidle")
     tab.emulate_media(media="print")
     shut = (
         "[...document.querySelectorAll('article details')].filter("

@@ -271,6 +271,7 @@ def trials(draw):
     return pd.DataFrame(table, index=pd.Index([*"ABC"[:sites]], name="site"))
 
 
+@pytest.mark.slow
 @given(trials())
 @FEW
 def test_sites_in_another_order_have_the_same_answers(trial):

@@ -273,6 +273,7 @@ def test_small_sigma_pools_completely_and_large_sigma_not_at_all():
     assert np.allclose(far.mean["alpha"], apart.mean["alpha"], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_quadrature_agrees_with_a_long_non_centered_run():
     import arviz as az
     import pymc as pm

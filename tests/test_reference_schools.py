@@ -147,6 +147,7 @@ def test_densities_integrate_to_one_and_to_the_reported_moments(posterior):
         assert np.trapezoid(density * (x - mean) ** 2, x) == pytest.approx(sd**2, rel=1e-4), label
 
 
+@pytest.mark.slow
 def test_quantiles_invert_the_distribution_function(posterior):
     for q in (0.055, 0.5, 0.945):
         found = posterior.quantile(q)

@@ -61,6 +61,7 @@ def test_reference_agrees_with_weighted_draws_from_the_prior():
     assert float(answer.cdf("sd_effect", 0.1)) == pytest.approx(share, abs=0.01)
 
 
+@pytest.mark.slow
 def test_reference_does_not_depend_on_seed_or_nodes_beyond_its_error():
     one = trial_posterior(question_trial(), log2_points=9, seed=1)
     two = trial_posterior(question_trial(), log2_points=9, seed=2, nodes=16)

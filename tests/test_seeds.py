@@ -75,6 +75,7 @@ def test_claims_that_hold_are_a_success_and_seeds_are_moved(book, capsys):
     assert "- 01_tiny, seed 3: Seeds are [0, 1]." in out
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_goes_on_where_it_was(book, tmp_path_factory, capsys):
     process = multiprocessing.get_context("fork").Process(
         target=seeds.main, args=(["4", "--root", str(book), "--workers", "1"],)

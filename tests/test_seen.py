@@ -198,6 +198,7 @@ def test_a_plot_of_arviz_says_whose_draws_it_was_given(kind, fits):
         assert differences(declared, of_arviz(plot(fits["centered"], names[:1]), fits))
 
 
+@pytest.mark.slow
 def test_a_fit_run_at_another_target_is_another_fit(fits):
     declared = seen(funnels(fits), fits)
     again = short_fit("centered", WIDE, 0.95)

@@ -1,5 +1,7 @@
 """Many simulated trials: the same cell gives the same figures, and the summaries count right."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +27,8 @@ CELL = {
 @pytest.mark.slow
 def test_a_grid_of_trials_gives_what_single_fits_give(tmp_path):
     design = pd.DataFrame([CELL | {"replicate": k} for k in range(3)])
-    table = run_grid(design, study.fit_trial, tmp_path / "g.parquet", workers=1, progress=False)
+    with ThreadPoolExecutor(1) as here:
+        table = run_grid(design, study.fit_trial, tmp_path / "g.parquet", executor=here, progress=False)
     for k in (0, 2):
         alone = study.fit_trial(CELL | {"replicate": k})
         for name, value in alone.items():
