@@ -193,10 +193,15 @@ assert pytensor.config.compiledir.is_dir()
 @pytest.mark.slow
 def test_book_is_built_without_a_home_that_can_be_written_to(tmp_path):
     root = book_with(tmp_path / "book", WITH_CACHES)
-    result = build(root, HOME=os.devnull)
+    result = build(root, HOME=os.devnull, FIELDGUIDE_URL="https://example.org/book")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert f"{os.devnull} cannot be written to: caches go to {root}" in result.stdout
     assert (root / "_build" / "home").is_dir()
+    # And it says where it is read, as it was told.
+    page = (root / "_build/html/notebooks/01_chapter.html").read_text(encoding="utf-8")
+    place = "https://example.org/book/notebooks/01_chapter.html"
+    assert f'<link rel="canonical" href="{place}" />' in page
+    assert f"<loc>{place}</loc>" in (root / "_build/html/sitemap.xml").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
