@@ -13,7 +13,7 @@ import re
 import subprocess
 from html import escape
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 ADDRESS = ("FIELDGUIDE_URL", "READTHEDOCS_CANONICAL_URL")
 """Environment variables that say where the site is read; the first that is set counts."""
@@ -48,15 +48,13 @@ def finish(page: str) -> str:
     if 'class="math' not in page and r"\(" not in page:
         page = re.sub(r"\s*<script[^>]*>window\.MathJax = .*?</script>", "", page)
         page = re.sub(r'\s*<script[^>]*src="[^"]*mathjax/[^"]*"></script>', "", page)
-    pictures = iter(range(page.count("<img ")))
-    page = re.sub("<img ", lambda _: "<img " if next(pictures) == 0 else '<img loading="lazy" ', page)
+    before, first, others = page.partition("<img ")
+    page = before + first + others.replace("<img ", '<img loading="lazy" ')
     page = page.replace(' aria-label="Toggle hidden content"', "")
     page = re.sub(r"<th(?: class=\"[^\"]*\")?>(?:<p></p>)?</th>", "<td></td>", page)
     page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
-    widths = iter(range(page.count('<meta name="viewport"')))
-    return re.sub(
-        r'\s*<meta name="viewport"[^>]*>', lambda found: found[0] if next(widths) == 0 else "", page
-    )
+    before, first, others = page.partition('<meta name="viewport"')
+    return before + first + re.sub(r'\s*<meta name="viewport"[^>]*>', "", others)
 
 
 def site_address(root: Path) -> str:
@@ -145,12 +143,9 @@ def icon_styles(script: str, names: set[str]) -> str:
                 f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'>"
                 f"<path d='{path}'/></svg>"
             )
-            rules.append(f'.fa-{name} {{ --icon: url("data:image/svg+xml,{_quoted(picture)}"); }}')
+            quoted = quote(picture, safe=" '=/:,")
+            rules.append(f'.fa-{name} {{ --icon: url("data:image/svg+xml,{quoted}"); }}')
     return "\n".join(rules) + "\n"
-
-
-def _quoted(picture: str) -> str:
-    return picture.replace("%", "%25").replace("#", "%23").replace("<", "%3C").replace(">", "%3E")
 
 
 def finish_site(folder: Path) -> None:
