@@ -6,13 +6,20 @@ import scipy.stats
 from matplotlib.colors import to_hex
 
 from fieldguide.data import load_three_districts
-from fieldguide.figures import plot_attempts, plot_funnel, plot_funnels, plot_marginals
+from fieldguide.figures import (
+    plot_energies,
+    plot_funnel,
+    plot_funnels,
+    plot_marginals,
+    plot_ranks,
+    plot_traces,
+)
 from fieldguide.fits import UnlabelledFitError, divergences, label, sample_seeds
 from fieldguide.models import varying_intercept_model
 from fieldguide.problem import ProblemError
 from fieldguide.published import compare_with_published, published_errors
 from fieldguide.reference import exact_posterior
-from fieldguide.style import COLORS
+from fieldguide.style import COLORS, shades
 
 COUNTS = load_three_districts()
 WIDE, NARROW = scipy.stats.expon(), scipy.stats.halfnorm(scale=0.5)
@@ -86,21 +93,46 @@ def test_titles_and_words_are_read_from_the_fits(centered, home):
     assert f"exact {float(answer(NARROW).mean['sigma']):.3f}" in alt
 
 
-def test_the_key_figure_says_what_each_attempt_is(centered, home):
-    pairs = {
-        "Shut out": (centered, answer(WIDE)),
-        "Again": (centered, answer(WIDE)),
-        "Home": (home, answer(NARROW)),
-        "Back": (home, answer(NARROW)),
-    }
-    fig, alt = plot_attempts(pairs)
-    titles = [ax.get_title(loc="left") or ax.get_title() for ax in fig.axes]
-    assert titles[0].startswith("Shut out · mme0\ncentered, Exponential(1), target 0.8")
-    assert titles[2].startswith("Home · mme4\nnon-centered, HalfNormal(0.5), target 0.99")
+def test_several_funnels_repeat_the_first_answer_and_shade_what_was_never_reached(centered, home):
+    pairs = [
+        (centered, answer(WIDE)),
+        (centered, answer(WIDE)),
+        (home, answer(NARROW)),
+        (home, answer(NARROW)),
+    ]
+    fig, alt = plot_funnels(pairs, title=label, shape=(2, 2), floor=True)
+    assert fig.axes[0].get_title().startswith("mme0: centered, Exponential(1), target 0.8\n")
+    assert fig.axes[2].get_title().startswith("mme4: non-centered, HalfNormal(0.5), target 0.99\n")
     assert alt.count("exact mean of district 3") == 4
     # Grey contours repeat the first answer where the problem is another, and only there.
     contours = [len(ax.collections) for ax in fig.axes]
     assert contours[2] > contours[0] == contours[1]
+    for ax, (draws, exact) in zip(fig.axes, pairs, strict=True):
+        smallest = float(draws["posterior"]["sigma"].min())
+        (shaded,) = ax.patches
+        assert shaded.get_y() + shaded.get_height() == pytest.approx(smallest)
+        below = float(exact.cdf("sigma", smallest))
+        said = "all of it visited" if below < 0.001 else f"never visited: {below:.1%}"
+        assert [text.get_text() for text in ax.texts] == [said]
+        assert f"{below:.2%}" in alt
+
+
+def test_plots_of_arviz_speak_in_words_and_in_the_shades_of_the_form(centered, home):
+    for draws in (centered, home):
+        hue = COLORS[draws.attrs["parameterization"]]
+        trace = plot_traces(draws, ["sigma", "alpha"], district=[1, 3]).viz["figure"].item()
+        words = [ax.get_xlabel() for ax in trace.axes[::2]]
+        assert words == ["spread of districts, σ", "effect of district 1, α", "effect of district 3, α"]
+        ranks = plot_ranks(draws, ["sigma", "alpha_bar"]).viz["figure"].item()
+        assert [ax.get_title() for ax in ranks.axes] == [
+            "spread of districts, σ",
+            "mean of districts, ᾱ",
+        ]
+        chains = {line.get_color() for line in ranks.axes[0].lines}
+        assert chains == set(shades(hue, draws["posterior"].sizes["chain"]))
+        energy = plot_energies(draws).viz["figure"].item()
+        assert energy.axes[0].get_legend().get_texts()[0].get_text() == "energies visited"
+        plt.close("all")
 
 
 def test_published_figures_are_compared_with_the_fit_of_their_own_model(centered, home):

@@ -12,15 +12,18 @@ from IPython.utils.capture import capture_output
 from fieldguide.claims import Claims, FalseClaimError
 from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
 from fieldguide.page import show_figure, show_scoreboard, show_table
+from fieldguide.picture import NARROW, WIDE
 from fieldguide.scores import Score
 from fieldguide.seen import WordsError
-from fieldguide.style import COLORS
+from fieldguide.style import COLORS, use_style
 
 
 @pytest.fixture(autouse=True)
 def notebook():
-    """Display works as in a notebook only where a shell runs."""
-    yield InteractiveShell.instance()
+    """Display works as in a notebook only where a shell runs; figures have the book's style."""
+    with plt.rc_context():
+        use_style()
+        yield InteractiveShell.instance()
     InteractiveShell.clear_instance()
 
 
@@ -59,6 +62,7 @@ def test_a_claim_on_many_values_must_be_made_one():
 def figure():
     fig, ax = plt.subplots()
     ax.plot([0, 1])
+    ax.set(xlabel="steps", ylabel="height")
     yield fig
     plt.close(fig)
 
@@ -69,7 +73,9 @@ def test_a_figure_carries_caption_and_alternative_text(figure):
     bundle = captured.outputs[0].data
     assert bundle[FIGURE_MIME]["alt"] == "A line from 0 to 1, rising."
     assert 'alt="A line from 0 to 1, rising."' in bundle["text/html"]
-    assert bundle[FIGURE_MIME]["width"] > 300
+    drawings = [bundle[FIGURE_MIME][kind] for kind in ("wide", "narrow")]
+    assert [drawing["width"] for drawing in drawings] == [WIDE, NARROW]
+    assert all(drawing["svg"].startswith("<svg ") for drawing in drawings)
 
 
 @pytest.mark.parametrize(("caption", "alt"), [("A line.", ""), ("", "A line from 0 to 1, rising.")])
@@ -159,10 +165,12 @@ def test_words_for_what_is_drawn_pass():
     axs[1].scatter([1, 2], [2, 3], marker="s", color=COLORS["non-centered"])
     axs[1].axhspan(0, 1, color="0.8")
     axs[1].plot([0, 1], color=COLORS["exact"], lw=3)
+    for ax in axs:
+        ax.set(xlabel="steps", ylabel="height")
     with capture_output():
         show_figure(
             fig,
             "fig-many",
-            "Black crosses (left), a red dashed line, blue squares (right). Thick: exact. Shaded: band.",
+            "Black crosses (left), orange dashes, blue squares (right). Thick: exact. Shaded: band.",
             "Two panels; a thin line in one, a solid black one in the other.",
         )

@@ -51,7 +51,7 @@ def test_a_funnel_says_whose_draws_its_dots_and_crosses_are(fits):
         "mme4: non-centered, HalfNormal(0.5), target 0.99 (seed 1)",
     ]
     for panel, name in zip(found["panels"], found["fits"], strict=True):
-        colour = "blue" if "non-centered" in name else "red"
+        colour = "blue" if "non-centered" in name else "orange"
         assert f"{colour} dots: sigma against alpha[3], draws that did not diverge of {name}" in panel
         assert f"black crosses: sigma against alpha[3], divergent draws of {name}" in panel
         assert any(line.startswith("black contours, 4 levels") for line in panel)
@@ -173,7 +173,7 @@ def test_a_histogram_of_another_fit_is_a_difference(fits):
     declared = seen(plot_marginals(fits["centered"], answer(WIDE))[0], fits)
     name = "mme0: centered, Exponential(1), target 0.8 (seed 1)"
     assert declared["fits"] == [name]
-    assert f"red histogram of 60 bars: sigma of {name}" in declared["panels"][1]
+    assert f"orange histogram of 60 bars: sigma of {name}" in declared["panels"][1]
     assert differences(declared, seen(plot_marginals(fits["higher"], answer(WIDE))[0], fits))
     assert differences(
         declared, seen(plot_marginals(fits["centered"], answer(WIDE), [("sigma", {})])[0], fits)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import arviz as az
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from arviz_base.labels import BaseLabeller
+from arviz_plots.plot_collection import PlotCollection
+from arviz_stats.ecdf_utils import ecdf_pit
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import PercentFormatter
 
 from fieldguide.fits import divergences, problem_of_fit
 from fieldguide.fits import label as label_of
 from fieldguide.problem import Problem
 from fieldguide.reference.districts import DistrictsPosterior
-from fieldguide.style import COLORS
+from fieldguide.style import COLORS, shades
 
 LABELS = {
     "alpha_bar": "mean of districts, ᾱ (logit)",
     "sigma": "spread of districts, σ (logit)",
     "alpha": "effect of district {district}, α (logit)",
 }
+HALO = [withStroke(linewidth=3, foreground="#ffffff")]
+"""Path effect that keeps words readable where they lie over marks."""
 CONTOUR_SHARES = (0.95, 0.8, 0.5, 0.2)
 """Shares of exact probability inside the contours of a funnel plot, outermost first."""
 
@@ -58,8 +67,7 @@ def plot_marginals(
         If fit and answer do not belong together.
     """
     color = _color_of(draws, exact)
-    width = 6.4
-    fig, axs = plt.subplots(1, len(variables), figsize=(width, 2.5), squeeze=False)
+    fig, axs = plt.subplots(1, len(variables), figsize=(7, 2.5), squeeze=False)
     described = []
     for ax, (name, where) in zip(axs[0], variables, strict=True):
         values = draws["posterior"][name].sel(where).to_numpy().ravel()
@@ -130,17 +138,25 @@ def plot_funnels(
     fits: Sequence[tuple[xr.DataTree, DistrictsPosterior]],
     title: Callable[[xr.DataTree], str],
     sigma_range: tuple[float, float] = (0.01, 10),
+    shape: tuple[int, int] | None = None,
+    floor: bool = False,
 ) -> tuple[Figure, str]:
-    """Draw the funnels of three fits side by side, each over its own exact answer.
+    """Draw the funnels of several fits, each over its own exact answer.
 
     Parameters
     ----------
     fits : sequence of (draws, exact)
-        See `plot_funnel`.
+        See `plot_funnel`. The first one's exact contours are repeated in grey below the others that
+        belong to another problem.
     title : callable
         What is said above a panel of its fit; the number of divergences is added.
     sigma_range : tuple of float
         Limits of sigma, in logits.
+    shape : tuple of int
+        Rows and columns; by default one row.
+    floor : bool
+        Whether to shade what lies below the smallest sigma drawn, and to say how much of the exact
+        probability that is.
 
     Returns
     -------
@@ -148,19 +164,31 @@ def plot_funnels(
     alt : str
         What each panel shows, with its values.
     """
-    fig, axs = plt.subplots(1, len(fits), figsize=(6.4, 3), sharey=True)
+    rows, columns = shape or (1, len(fits))
+    fig, axs = plt.subplots(
+        rows, columns, figsize=(7, 3.3 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    first = fits[0][1]
     described = []
-    for ax, (draws, exact) in zip(axs, fits, strict=True):
+    for ax, (draws, exact) in zip(axs.flat, fits, strict=True):
+        if exact.problem != first.problem:
+            plot_exact_contours(ax, first, sigma_range=sigma_range, color="0.7")
         plot_funnel(ax, draws, exact, sigma_range=sigma_range)
-        ax.set_title(f"{title(draws)}\n{divergences(draws)} divergences", fontsize=10)
-        ax.set(xlabel="", ylabel="")
+        ax.set_title(f"{title(draws)}\n{divergences(draws)} divergences", fontsize=11)
+        ax.label_outer()
+        smallest = float(draws["posterior"]["sigma"].min())
+        below = float(exact.cdf("sigma", smallest))
+        if floor:
+            ax.axhspan(sigma_range[0], smallest, color=_color_of(draws, exact), alpha=0.14, lw=0)
+            words = f"never visited: {below:.1%}" if below >= 0.001 else "all of it visited"
+            ax.text(
+                0.98, 0.03, words, ha="right", transform=ax.transAxes, fontsize=10.5, path_effects=HALO
+            )
         described.append(
             f"{label_of(draws)}: {divergences(draws)} divergences, smallest sigma visited "
-            f"{float(draws['posterior']['sigma'].min()):.3f}, exact mean of district 3 "
-            f"{float(exact.mean['alpha'].sel(district=3)):.2f}"
+            f"{smallest:.3f}, below which lies {below:.2%} of the exact probability, exact mean of "
+            f"district 3 {float(exact.mean['alpha'].sel(district=3)):.2f}"
         )
-    axs[0].set_ylabel("σ (logit, log scale)")
-    axs[len(fits) // 2].set_xlabel("effect of district 3 (logit)")
     return fig, f"{len(fits)} panels of district 3's effect against sigma. {'; '.join(described)}."
 
 
@@ -187,41 +215,269 @@ def plot_exact_contours(
     ax.set_ylabel("σ (logit, log scale)")
 
 
-def plot_attempts(fits: dict[str, tuple[xr.DataTree, DistrictsPosterior]]) -> tuple[Figure, str]:
-    """Draw the book's key figure: one funnel per attempt, each over its own exact answer.
+# ---------------------------------------------------------------------------------------------
+# ArviZ's plots of a fit, in the book's words and colours
+
+WORDS = {
+    "alpha_bar": "mean of districts, ᾱ",
+    "sigma": "spread of districts, σ",
+    "log_sigma": "log σ",
+    "alpha": "effect of district {district}, α",
+    "z": "z of district {district}",
+    "effect": "effect",
+    "sd_effect": "spread of effects",
+    "sd_intercept": "spread of baselines",
+}
+"""What figures call a model's variables."""
+
+
+class Labeller(BaseLabeller):
+    """Names variables in words, for any plot of ArviZ (``labeller=Labeller()``)."""
+
+    def make_label_flat(self, var_name: str | None, sel: Mapping, isel: Mapping) -> str:
+        """Return the words for a variable, and for which district it is, or the like."""
+        words = WORDS.get(str(var_name), str(var_name or ""))
+        if "{" in words:
+            return words.format(**sel)
+        where = (f"of {dim} {value}" for dim, value in sel.items() if dim == "district")
+        return " ".join([words, *where])
+
+    make_label_vert = make_label_flat
+
+
+def plot_traces(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> PlotCollection:
+    """Draw density and trace of variables, a shade for each chain, a cross where a draw diverged.
 
     Parameters
     ----------
-    fits : dict
-        For each attempt's headline its draws and its exact answer. What the fit is stands under the
-        headline, as the fit says it. The first attempt's exact answer is repeated in grey where
-        another belongs to another problem.
+    draws : DataTree
+        A fit that carries what it is; its form chooses the colour.
+    variables : sequence of str
+        A row for each scalar.
+    **where
+        Coordinates, such as ``district=[1, 3]``.
 
     Returns
     -------
-    figure : matplotlib.figure.Figure
-    alt : str
-        What the figure says, with its values.
+    arviz_plots.PlotCollection
+        For `fieldguide.page.show_figure`.
     """
-    low, high = 0.005, 10.0
-    fig, axs = plt.subplots(2, 2, figsize=(6.4, 6.8), sharex=True, sharey=True)
-    first = next(iter(fits.values()))[1]
-    described = []
-    for ax, (headline, (draws, exact)) in zip(axs.flat, fits.items(), strict=True):
-        if exact.problem != first.problem:
-            plot_exact_contours(ax, first, sigma_range=(low, high), color="0.75")
-        plot_funnel(ax, draws, exact, sigma_range=(low, high))
-        name, _, words = label_of(draws).partition(": ")
-        floor = float(draws["posterior"]["sigma"].min())
-        missed = float(exact.cdf("sigma", floor))
-        ax.axhspan(low, floor, color=COLORS["centered"], alpha=0.12, lw=0)
-        ax.text(6.8, low * 1.25, f"never reached: {missed:.2%}", ha="right", fontsize=9.5)
-        ax.set_title(f"{headline} · {name}\n{words}\n{divergences(draws)} divergences", fontsize=9)
+    rows = _scalars(draws, variables, where)
+    plot = az.plot_trace_dist(
+        draws,
+        var_names=list(variables),
+        coords=where,
+        compact=False,
+        visuals={
+            "dist": {"lw": 1.4},
+            "trace": {"lw": 0.6, "alpha": 0.8},
+            "divergence": {"color": COLORS["divergent"], "marker": "x", "size": 16, "width": 0.8},
+        },
+        figure_kwargs={"figsize": (7, 0.3 + 1.5 * rows)},
+        **_chains(draws),
+    )
+    for ax in plot.viz["figure"].item().axes[1::2]:
+        ax.set_xlabel("draw")
+    return plot
+
+
+def plot_ranks(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> PlotCollection:
+    """Draw how far each chain is ahead of its fair share of the ranks, from the lowest on.
+
+    The band holds, with probability 99%, four chains of independent draws from one distribution
+    (Säilynoja and others, 2022). Draws of a chain resemble each other, so that lines of a sound fit may
+    leave it a little.
+
+    Parameters
+    ----------
+    draws, variables, **where
+        As for `plot_traces`; a panel for each scalar.
+
+    Returns
+    -------
+    arviz_plots.PlotCollection
+    """
+    plot = az.plot_rank(
+        draws,
+        var_names=list(variables),
+        coords=where,
+        method="envelope",
+        envelope_prob=0.99,
+        thin=False,
+        visuals={
+            "ecdf_lines": {"lw": 1.3},
+            "credible_interval": {"color": "#b3b3b3", "alpha": 0.4},
+            "xlabel": {"text": "rank of a draw among all"},
+            "remove_axis": False,
+        },
+        figure_kwargs={"figsize": (7, 2.5), "sharey": True},
+        **_chains(draws),
+    )
+    panels = plot.viz["figure"].item().axes
+    panels[0].set_ylabel("ahead of its share")
+    for ax in panels:
+        ax.set_xticks([0, 0.5, 1], ["lowest", "", "highest"])
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.label_outer()
-        mean = float(exact.mean["alpha"].sel(district=3))
-        described.append(
-            f"{headline}, {label_of(draws)}: {divergences(draws)} divergences, {missed:.2%} of the "
-            f"exact probability lies below the smallest sigma drawn ({floor:.3f}), exact mean of "
-            f"district 3 {mean:+.2f}"
-        )
-    return fig, "District 3's effect against sigma in four attempts. " + "; ".join(described) + "."
+    return plot
+
+
+def plot_energies(draws: xr.DataTree) -> PlotCollection:
+    """Draw how far the sampler's energies spread, and how far they jump from draw to draw.
+
+    Parameters
+    ----------
+    draws : DataTree
+        A fit that carries what it is; its form chooses the colour.
+
+    Returns
+    -------
+    arviz_plots.PlotCollection
+    """
+    label_of(draws)
+    visited, jumps = shades(COLORS[draws.attrs["parameterization"]], 2)
+    plot = az.plot_energy(
+        draws,
+        show_bfmi=False,
+        color=[visited, jumps],
+        visuals={"legend": False, "face": {"alpha": 0.25}},
+        figure_kwargs={"figsize": (7, 2.5)},
+    )
+    (ax,) = plot.viz["figure"].item().axes
+    ax.legend(ax.lines[:2], ["energies visited", "jumps from draw to draw"], loc="upper right")
+    ax.set_xlabel("energy (nats, from its mean)")
+    return plot
+
+
+def plot_against(
+    draws: xr.DataTree, focus: str, variables: Sequence[str], **where: Any
+) -> PlotCollection:
+    """Draw one variable against others, a panel for each, with divergent draws as crosses.
+
+    Parameters
+    ----------
+    draws : DataTree
+        A fit that carries what it is; its form chooses the colour.
+    focus : str
+        On every vertical axis.
+    variables, **where
+        As for `plot_traces`, on the horizontal axes.
+
+    Returns
+    -------
+    arviz_plots.PlotCollection
+    """
+    label_of(draws)
+    plot = az.plot_pair_focus(
+        draws,
+        focus,
+        var_names=list(variables),
+        coords=where,
+        visuals={
+            "scatter": {
+                "color": COLORS[draws.attrs["parameterization"]],
+                "alpha": 0.25,
+                "size": 5,
+                "edgecolor": "none",
+            },
+            "divergence": {"color": COLORS["divergent"], "marker": "x", "size": 24, "alpha": 1},
+        },
+        labeller=Labeller(),
+        figure_kwargs={"figsize": (7, 2.7), "sharey": True},
+    )
+    for ax in plot.viz["figure"].item().axes:
+        ax.label_outer()
+    return plot
+
+
+def plot_sensitivity(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> PlotCollection:
+    """Draw variables with the prior (left), then the likelihood, weakened and strengthened.
+
+    Parameters
+    ----------
+    draws, variables, **where
+        As for `plot_traces`; a row for each scalar. The fit carries ``log_prior`` and
+        ``log_likelihood``.
+
+    Returns
+    -------
+    arviz_plots.PlotCollection
+    """
+    label_of(draws)
+    weaker, stronger = shades(COLORS[draws.attrs["parameterization"]], 2)[::-1]
+    plot = az.plot_psense_dist(
+        draws,
+        var_names=list(variables),
+        coords=where,
+        color=[weaker, COLORS["exact"], stronger],
+        labeller=Labeller(),
+        figure_kwargs={"figsize": (7, 0.5 + 1.9 * _scalars(draws, variables, where))},
+    )
+    figure = plot.viz["figure"].item()
+    for legend in [*figure.legends, *(ax.get_legend() for ax in figure.axes)]:
+        if legend is not None:
+            legend.remove()
+    for k, ax in enumerate(figure.axes):
+        ax.set(xlabel=ax.get_title(loc="left"), yticks=[])
+        ax.set_title(f"{('prior', 'likelihood')[k % 2]} weaker or stronger")
+    lines = [Line2D([], [], color=color) for color in (weaker, COLORS["exact"], stronger)]
+    names = ["power 0.8", "as it is", "power 1.25"]
+    figure.legend(lines, names, loc="outside upper left", ncols=3)
+    return plot
+
+
+def plot_uniformity(
+    ranks: xr.DataTree, variables: Sequence[str], color: str, probability: float = 0.95
+) -> PlotCollection:
+    """Draw how far the distribution of ranks is from a uniform one, with the band of uniform ones.
+
+    Parameters
+    ----------
+    ranks : DataTree
+        Group ``posterior_sbc``: a rank for each simulation.
+    variables : sequence of str
+        A panel for each.
+    color : str
+        Of the form's lines.
+    probability : float
+        With which the band holds the whole line, if the ranks are uniform (Säilynoja and others, 2022).
+
+    Returns
+    -------
+    arviz_plots.PlotCollection
+    """
+    plot = az.plot_ecdf_pit(
+        ranks,
+        var_names=list(variables),
+        envelope_prob=probability,
+        visuals={
+            "ecdf_lines": {"color": color},
+            "p_value_text": False,
+            "suspicious_points": False,
+            "xlabel": {"text": "rank of the truth"},
+        },
+        labeller=Labeller(),
+        figure_kwargs={"figsize": (7, 2.6), "sharey": True},
+    )
+    panels = plot.viz["figure"].item().axes
+    for ax in panels:
+        count = max(len(line.get_xdata()) for line in ax.lines)
+        at, _, low, high = ecdf_pit(np.linspace(0, 1, count), probability, n_simulations=1000)
+        ax.fill_between(at, low - at, high - at, color="#b3b3b3", alpha=0.4, lw=0, step="post")
+        ax.set_xticks([0, 0.5, 1], ["lowest", "", "highest"])
+        ax.label_outer()
+    panels[0].set_ylabel("share, minus uniform")
+    return plot
+
+
+def _scalars(draws: xr.DataTree, variables: Sequence[str], where: Mapping[str, Any]) -> int:
+    """Count the scalars of variables at coordinates."""
+    chosen = draws["posterior"].to_dataset()[list(variables)].sel(where).isel(chain=0, draw=0)
+    return sum(one.size for one in chosen.data_vars.values())
+
+
+def _chains(draws: xr.DataTree) -> dict[str, Any]:
+    """Return what gives chains their shades of the form's colour, and variables their words."""
+    label_of(draws)
+    colors = shades(COLORS[draws.attrs["parameterization"]], draws["posterior"].sizes["chain"])
+    return {"aes": {"color": ["chain"]}, "color": colors, "labeller": Labeller()}

@@ -20,6 +20,9 @@ ADDRESS = ("FIELDGUIDE_URL", "READTHEDOCS_CANONICAL_URL")
 
 ICONS = "icons.css"
 
+PHONE = 600
+"""Width in pixels up to which a page shows the drawings for a phone."""
+
 _ICON_SCRIPT = re.compile(r'\s*<script src="[^"]*scripts/fontawesome\.js[^"]*"></script>')
 _ICON = re.compile(
     r'<(?:i|span) class="(?P<classes>[^"]*\bfa[srb]?\b[^"]*|[^"]*\bfa-(?:solid|brands)\b[^"]*)"'
@@ -48,6 +51,7 @@ def finish(page: str) -> str:
     if 'class="math' not in page and r"\(" not in page:
         page = re.sub(r"\s*<script[^>]*>window\.MathJax = .*?</script>", "", page)
         page = re.sub(r'\s*<script[^>]*src="[^"]*mathjax/[^"]*"></script>', "", page)
+    page = _pictures(page)
     before, first, others = page.partition("<img ")
     page = before + first + others.replace("<img ", '<img loading="lazy" ')
     page = page.replace(' aria-label="Toggle hidden content"', "")
@@ -55,6 +59,20 @@ def finish(page: str) -> str:
     page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     before, first, others = page.partition('<meta name="viewport"')
     return before + first + re.sub(r'\s*<meta name="viewport"[^>]*>', "", others)
+
+
+def _pictures(page: str) -> str:
+    """Make one picture of each figure's two drawings: the browser loads the one that fits."""
+    page = re.sub(r'<a class="[^"]*\bimage-reference"[^>]*>(<img [^>]*>)\s*</a>', r"\1", page)
+    page = re.sub(r'style="width: (\d+)px; height: (\d+)px;"', r'width="\1" height="\2"', page)
+
+    def picture(found: re.Match) -> str:
+        narrow = re.sub(r' (?:alt|class)="[^"]*"', "", found["narrow"]).replace(" src=", " srcset=")
+        source = narrow.replace("<img", f'<source media="(max-width: {PHONE}px)"')
+        return f"<picture>{source}{found['wide']}</picture>"
+
+    drawings = r'(?P<wide><img [^>]*class="[^"]*\bwide\b[^>]*>)\s*(?P<narrow><img [^>]*\bnarrow\b[^>]*>)'
+    return re.sub(drawings, picture, page)
 
 
 def site_address(root: Path) -> str:

@@ -13,10 +13,10 @@ import platform
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
-from io import BytesIO
 from typing import Any, cast
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import xarray as xr
 from IPython import get_ipython
@@ -24,12 +24,10 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
-from fieldguide.scores import Score, scoreboard
+from fieldguide.picture import draw
+from fieldguide.scores import THRESHOLDS, Score, scoreboard
 from fieldguide.seen import Known, check_words, describe, facts
 from fieldguide.style import use_style
-
-DPI = 200
-CSS_PIXELS_PER_INCH = 100
 
 
 def setup() -> None:
@@ -66,24 +64,32 @@ def show_figure(
     ------
     ValueError
         If the caption or the alternative text is missing, or names colours, marks, panels or a fit
-        that the figure does not show.
+        that the figure does not show; or if words of the figure cannot be read (see
+        ``fieldguide.picture``).
     """
     if len(alt) < 15 or not caption:
         raise ValueError(f"figure {name!r} needs a caption and an alternative text of 15 characters")
     given, figure = figure, _matplotlib_figure(figure)
-    buffer = BytesIO()
-    figure.savefig(buffer, dpi=DPI, bbox_inches="tight", facecolor="white")
+    figure.draw_without_rendering()
     known = Known(_namespace() | {"what was given": fits})
     seen = describe(figure, known, fits=fits, data=_data_of(given))
     check_words(f"{caption}\n{alt}", seen, known)
+    wide, narrow = draw(figure, name)
     plt.close(figure)
-    png = b64encode(buffer.getvalue()).decode()
-    width = round(int.from_bytes(buffer.getvalue()[16:20], "big") * CSS_PIXELS_PER_INCH / DPI)
+    source = f"data:image/svg+xml;base64,{b64encode(wide.svg.encode()).decode()}"
     page = (
-        f'<figure><img src="data:image/png;base64,{png}" alt="{html.escape(alt)}" '
-        f'style="max-width:100%;width:{width}px"><figcaption>{html.escape(caption)}</figcaption></figure>'
+        f'<figure><img src="{source}" alt="{html.escape(alt)}" '
+        f'style="max-width:100%;width:{wide.width}px"><figcaption>{html.escape(caption)}</figcaption>'
+        "</figure>"
     )
-    content = {"png": png, "alt": alt, "caption": caption, "name": name, "width": width, "seen": seen}
+    content = {
+        "wide": wide._asdict(),
+        "narrow": narrow._asdict(),
+        "alt": alt,
+        "caption": caption,
+        "name": name,
+        "seen": seen,
+    }
     display({FIGURE_MIME: content, "text/html": page}, raw=True)
 
 
@@ -93,6 +99,7 @@ def show_table(
     caption: str,
     formats: Mapping[str, str] | str = "{}",
     index: bool = True,
+    bad: pd.DataFrame | None = None,
 ) -> None:
     """Display a data frame as a captioned table with the digits that mean something.
 
@@ -107,6 +114,8 @@ def show_table(
         value is shown as a dash.
     index : bool
         Whether the index is the first column.
+    bad : DataFrame of bool, optional
+        Of the table's shape: which cells are tinted. The caption says what that means.
     """
     if not caption:
         raise ValueError(f"table {name!r} needs a caption")
@@ -136,6 +145,7 @@ def show_table(
         "columns": [str(column) for column in shown.columns],
         "rows": shown.to_numpy().tolist(),
         "fits": facts(table, caption, Known(_namespace())),
+        "bad": [] if bad is None else [[int(r), int(c) + index] for r, c in np.argwhere(bad)],
     }
     display({TABLE_MIME: content, "text/html": page}, raw=True)
 
@@ -159,16 +169,17 @@ def _matplotlib_figure(figure: Any) -> Figure:
     return getattr(figure, "figure", figure)
 
 
-SUMMARY_DIGITS = {
-    "mean": "{:.2f}",
-    "sd": "{:.2f}",
-    "eti89_lb": "{:.2f}",
-    "eti89_ub": "{:.2f}",
-    "ess_bulk": "{:.0f}",
-    "ess_tail": "{:.0f}",
-    "r_hat": "{:.3f}",
-    "mcse_mean": "{:.3f}",
+SUMMARY_COLUMNS = {
+    "mean": ("mean", "{:.2f}"),
+    "sd": ("sd", "{:.2f}"),
+    "eti89_lb": ("5.5%", "{:.2f}"),
+    "eti89_ub": ("94.5%", "{:.2f}"),
+    "ess_bulk": ("bulk ESS", "{:.0f}"),
+    "ess_tail": ("tail ESS", "{:.0f}"),
+    "r_hat": ("R-hat", "{:.3f}"),
+    "mcse_mean": ("MCSE of mean", "{:.3f}"),
 }
+"""What ArviZ calls the columns of a summary, and what the pages call them."""
 
 
 def show_summary(summary: pd.DataFrame, name: str, caption: str) -> None:
@@ -181,7 +192,9 @@ def show_summary(summary: pd.DataFrame, name: str, caption: str) -> None:
     name, caption : str
         As for :func:`show_figure`.
     """
-    show_table(summary[list(SUMMARY_DIGITS)], name, caption, SUMMARY_DIGITS)
+    names = {column: words for column, (words, _) in SUMMARY_COLUMNS.items()}
+    shown = summary[list(names)].rename(columns=names)
+    show_table(shown, name, caption, dict(SUMMARY_COLUMNS.values()))
 
 
 COMPARISON_DIGITS = {
@@ -245,7 +258,15 @@ def show_scoreboard(scores: Iterable[Score], name: str, caption: str) -> None:
         index=table.index,
     ).T.dropna(how="all")
     shown.index.name = "measure"
-    show_table(shown, name, caption)
+    beyond = {
+        "divergences": table["divergences"] > 0,
+        "worst R-hat": table["worst R-hat"] > THRESHOLDS["rhat"],
+        "min bulk ESS": table["min bulk ESS"] < THRESHOLDS["ess"],
+        "min tail ESS": table["min tail ESS"] < THRESHOLDS["ess"],
+        "E-BFMI": table["E-BFMI"] < THRESHOLDS["bfmi"],
+    }
+    bad = pd.DataFrame(beyond).T.reindex(shown.index, fill_value=False)
+    show_table(shown, name, f"{caption} Tinted: beyond the usual limits.", bad=bad)
 
 
 def versions() -> pd.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from colorsys import rgb_to_hls
 from functools import partial
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import Collection, LineCollection, PathCollection, PolyCollection, QuadMesh
-from matplotlib.colors import to_hex, to_rgba
+from matplotlib.colors import to_hex, to_rgb, to_rgba
 from matplotlib.container import BarContainer
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
@@ -34,13 +35,11 @@ from fieldguide.style import COLORS
 
 HUES = {
     "black": {COLORS["exact"], COLORS["divergent"]},
-    "red": {COLORS["centered"]},
+    "orange": {COLORS["centered"]},
     "blue": {COLORS["non-centered"]},
-    "grey": {COLORS["fixed"]},
+    "grey": {COLORS["fixed"], COLORS["prior"]},
     "pink": {COLORS["deviation"]},
     "green": {COLORS["partial"]},
-    "light blue": {COLORS["prior"]},
-    "orange": {"#E69F00"},
 }
 """What captions call the colours of the palette."""
 
@@ -516,7 +515,15 @@ def _colour(colour: Any) -> str:
             return name
     if code == "#FFFFFF":
         return "white"
-    return f"grey {red:.2g}" if red == green == blue else f"colour {code[1:]}"
+    if red == green == blue:
+        return f"grey {red:.2g}"
+    hue, light, _ = rgb_to_hls(red, green, blue)
+    for name, codes in HUES.items():
+        for base in codes:
+            near = rgb_to_hls(*to_rgb(base))
+            if near[2] and abs(near[0] - hue) < 0.01:
+                return f"{'dark' if light < 0.42 else 'light'} {name}"
+    return f"colour {code[1:]}"
 
 
 def _legend(legend: Legend) -> list[str]:
@@ -596,7 +603,7 @@ def facts(table: pd.DataFrame, caption: str, known: Known) -> dict[str, list]:
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _NEEDS = {
     r"red": r"\bred\b",
-    r"(?<!light )blue": r"\bblue\b",
+    r"blue": r"\bblue\b",
     r"black": r"\bblack\b",
     r"gr[ea]y": r"\bgrey\b|filled contours",
     r"green": r"\bgreen\b",

@@ -14,8 +14,7 @@ import shutil
 import sys
 import textwrap
 import threading
-from binascii import a2b_base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,6 +50,14 @@ BUT_NOT_ON = (
     "__main__.py",
 )
 """Modules that run notebooks and lay out what they show, or are for the command line only."""
+
+BOXES = {"Predict before you look.": "prediction", "The verdict.": "finding"}
+"""How a paragraph begins that is set apart, and as what."""
+
+GOAL = "After this chapter"
+"""How the sentence begins that says what a chapter teaches."""
+
+BUILT = "when this page was built."
 
 SHORTEST_ALT = 15
 WORDS_PER_MINUTE = 200  # of prose that is not skimmed
@@ -217,24 +224,43 @@ class PageOutput:
 
 
 def _figure_node(renderer: Any, content: dict) -> nodes.figure:
-    png = a2b_base64(content["png"])
-    name = f"{hashlib.sha256(png).hexdigest()}.png"
-    uri = renderer.write_file([name], png, overwrite=False, exists_ok=True)
-    image = nodes.image(uri=uri, alt=content["alt"], width=f"{content['width']}px")
-    return nodes.figure("", image, nodes.caption(text=content["caption"]))
+    def write(svg: str) -> str:
+        name = f"{hashlib.sha256(svg.encode()).hexdigest()[:20]}.svg"
+        return renderer.write_file([name], svg.encode(), overwrite=False, exists_ok=True)
+
+    return _figure(content, write)
+
+
+def _figure(content: dict, write: Callable[[str], str]) -> nodes.figure:
+    """Return a figure with its two drawings, of which `fieldguide.html` makes one picture."""
+    figure = nodes.figure()
+    for kind in ("wide", "narrow"):
+        drawing = content[kind]
+        width, height = (f"{drawing[side]}px" for side in ("width", "height"))
+        uri = write(drawing["svg"])
+        figure += nodes.image(
+            uri=uri, alt=content["alt"], width=width, height=height, classes=[kind, "dark-light"]
+        )
+    figure += nodes.caption(text=content["caption"])
+    return figure
 
 
 def _table_node(renderer: Any, content: dict) -> nodes.table:
-    columns, rows = content["columns"], content["rows"]
+    columns, rows, bad = content["columns"], content["rows"], content.get("bad", [])
     group = nodes.tgroup(cols=len(columns))
     group += [nodes.colspec(colwidth=1) for _ in columns]
     group += nodes.thead("", _row(columns))
-    group += nodes.tbody("", *(_row(row) for row in rows))
+    group += nodes.tbody("", *(_row(row, [c for r, c in bad if r == k]) for k, row in enumerate(rows)))
     return nodes.table("", nodes.title(text=content["caption"]), group)
 
 
-def _row(cells: list[str]) -> nodes.row:
-    return nodes.row("", *(nodes.entry("", nodes.paragraph(text=cell)) for cell in cells))
+def _row(cells: list[str], bad: list[int] | None = None) -> nodes.row:
+    classes = [["bad"] if k in (bad or []) else [] for k in range(len(cells))]
+    entries = (
+        nodes.entry("", nodes.paragraph(text=cell), classes=kind)
+        for cell, kind in zip(cells, classes, strict=True)
+    )
+    return nodes.row("", *entries)
 
 
 class FigureFrom(SphinxDirective):
@@ -245,16 +271,18 @@ class FigureFrom(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the figure, with the caption and the alternative text it has in the notebook."""
         notebook, name = self.arguments
-        root = Path(self.env.srcdir)
         for content in shown_by(self, notebook, FIGURE_MIME):
             if content["name"] == name:
-                picture = Path(self.config.nb_execution_cache_path) / f"{name}.png"
-                picture.write_bytes(a2b_base64(content["png"]))
-                uri = f"/{picture.relative_to(root).as_posix()}"
-                image = nodes.image(uri=uri, alt=content["alt"], width=f"{content['width']}px")
-                caption = nodes.caption(text=content["caption"])
-                return [nodes.figure("", image, caption, classes=["fieldguide"])]
+                figure = _figure(content, self._write)
+                figure["classes"].append("fieldguide")
+                return [figure]
         raise self.error(f"{notebook} shows no figure named {name}")
+
+    def _write(self, svg: str) -> str:
+        name = f"{hashlib.sha256(svg.encode()).hexdigest()[:20]}.svg"
+        path = Path(self.config.nb_execution_cache_path) / name
+        path.write_text(svg, encoding="utf-8")
+        return f"/{path.relative_to(self.env.srcdir).as_posix()}"
 
 
 class Findings(SphinxDirective):
@@ -302,6 +330,84 @@ def shown_by(directive: SphinxDirective, notebook: str, mime: str) -> Iterator[A
                 yield output["data"][mime]
 
 
+class Chapters(SphinxDirective):
+    """List all chapters with what they teach, how long they take, and how many exercises they have."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a place for the list, which is written when all chapters are read."""
+        return [chapters_here()]
+
+
+class chapters_here(nodes.General, nodes.Element):
+    """Where `list_chapters` writes the list."""
+
+
+def list_chapters(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Write the list that `Chapters` asked for."""
+    for here in list(doctree.findall(chapters_here)):
+        listed = nodes.definition_list(classes=["findings"])
+        for chapter in pages_of_toc(Path(app.srcdir)):
+            about_it = _about_chapter(app, chapter)
+            if about_it is None:
+                continue
+            title, goal, time, exercises = about_it
+            link = nodes.reference("", title, refuri=app.builder.get_relative_uri(page, chapter))
+            count = f"{exercises} exercise{'s' if exercises != 1 else ''}"
+            said = nodes.paragraph(text=f"{time} {count}.", classes=["running-time"])
+            term = nodes.term("", "", nodes.inline("", "", link))
+            listed += nodes.definition_list_item(
+                "", term, nodes.definition("", nodes.paragraph(text=goal), said)
+            )
+        here.replace_self(listed)
+
+
+def _about_chapter(app: Sphinx, chapter: str) -> tuple[str, str, str, int] | None:
+    """Return title, goal and times of a chapter, and how many exercises it has."""
+    doctree = app.env.get_doctree(chapter)
+    words = [paragraph.astext() for paragraph in doctree.findall(nodes.paragraph)]
+    goal = next((text for text in words if text.startswith(GOAL)), None)
+    time = next((text for text in words if text.endswith(BUILT)), "")
+    if goal is None:
+        return None
+    goal = goal.partition("Read first:")[0].removeprefix(GOAL).strip()
+    exercises = sum(
+        len([part for part in section if isinstance(part, nodes.section)])
+        for section in doctree.findall(nodes.section)
+        if section[0].astext() == "Exercises"
+    )
+    return app.env.titles[chapter].astext(), goal[0].upper() + goal[1:], time, exercises
+
+
+def box_predictions_and_findings(app: Sphinx, doctree: nodes.document) -> None:
+    """Set what the reader is asked to predict, and what was found, apart from the text."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if len(paragraph) and isinstance(paragraph[0], nodes.strong):
+            kind = BOXES.get(paragraph[0].astext())
+            if kind:
+                box = nodes.container(classes=[kind])
+                paragraph.replace_self(box)
+                box += paragraph
+
+
+def join_folded_code(app: Sphinx, doctree: nodes.document) -> None:
+    """Put folded cells that show nothing and follow each other into one fold."""
+    for cell in list(doctree.findall(_is_folded_and_silent)):
+        place = cell.parent.index(cell)
+        before = cell.parent[place - 1] if place else None
+        if before is not None and _is_folded_and_silent(before):
+            before[0].extend(cell[0].children)
+            cell.parent.remove(cell)
+
+
+def _is_folded_and_silent(node: nodes.Node) -> bool:
+    return (
+        isinstance(node, nodes.container)
+        and "tag_hide-input" in node["classes"]
+        and len(node) == 1
+        and "cell_input" in node[0]["classes"]
+    )
+
+
 def check_alternative_text(app: Sphinx, doctree: nodes.document) -> None:
     """Warn (an error under ``-W``) about each image that a listener would not understand."""
     for image in doctree.findall(nodes.image):
@@ -328,7 +434,7 @@ def say_running_time(app: Sphinx, doctree: nodes.document) -> None:
     minutes = max(1, round(words / WORDS_PER_MINUTE))
     text = (
         f"{minutes} minute{'s' if minutes > 1 else ''} to read; the notebook ran in {seconds:.0f} "
-        "seconds when this page was built."
+        f"seconds {BUILT}"
     )
     title.parent.insert(1, nodes.paragraph(text=text, classes=["running-time"]))
 
@@ -404,11 +510,16 @@ def setup(app: Sphinx) -> dict:
         stop_with(int(os.environ[PARENT]))
     app.add_directive("figure-from", FigureFrom)
     app.add_directive("findings", Findings)
+    app.add_directive("chapters", Chapters)
+    app.add_node(chapters_here)
     app.connect("config-inited", find_address)
     app.connect("config-inited", run_notebooks)
     app.connect("builder-inited", let_pages_be_read_in_parallel)
     app.connect("doctree-read", check_alternative_text)
     app.connect("doctree-read", say_running_time)
+    app.connect("doctree-read", box_predictions_and_findings)
+    app.connect("doctree-read", join_folded_code)
+    app.connect("doctree-resolved", list_chapters)
     app.connect("missing-reference", words_in_docstrings)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", describe_page)
