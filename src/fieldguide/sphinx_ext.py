@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from fieldguide.claims import FalseClaimError
 from fieldguide.execution import Run, run_in_parallel
-from fieldguide.html import about, finish_site, site_address, sitemap
+from fieldguide.html import BRANCH, about, finish_site, repository_address, site_address, sitemap
 from fieldguide.kernel import PARENT, stop_with
 from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
 
@@ -54,6 +54,7 @@ BUT_NOT_ON = (
 
 SHORTEST_ALT = 15
 WORDS_PER_MINUTE = 200  # of prose that is not skimmed
+ANY_REPOSITORY = "https://github.com/OWNER/NAME"  # so written in a page
 LONGEST_DESCRIPTION = 160  # letters that a search engine shows
 
 
@@ -356,8 +357,24 @@ def drop_thebe(
 
 
 def find_address(app: Sphinx, config: Any) -> None:
-    """Tell Sphinx where the site is read, where that is known; it writes the canonical links."""
-    config.html_baseurl = config.html_baseurl or site_address(Path(app.srcdir))
+    """Tell Sphinx where the site is read and where the repository is, where that is known.
+
+    From the first it writes the canonical links, from the second the theme writes launch buttons.
+    """
+    root = Path(app.srcdir)
+    config.html_baseurl = config.html_baseurl or site_address(root)
+    config.fieldguide_repository = repository_address(root)
+    if config.fieldguide_repository:
+        config.html_theme_options["repository_url"] = config.fieldguide_repository
+        config.html_theme_options["repository_branch"] = BRANCH
+    else:
+        config.html_theme_options.pop("launch_buttons", None)
+
+
+def fill_address(app: Sphinx, page: str, source: list[str]) -> None:
+    """Write the repository's address where a page says how to install the package from it."""
+    if app.config.fieldguide_repository:
+        source[0] = source[0].replace(f"git+{ANY_REPOSITORY}", f"git+{app.config.fieldguide_repository}")
 
 
 def describe_page(
@@ -404,7 +421,9 @@ def setup(app: Sphinx) -> dict:
         stop_with(int(os.environ[PARENT]))
     app.add_directive("figure-from", FigureFrom)
     app.add_directive("findings", Findings)
+    app.add_config_value("fieldguide_repository", "", "env", str)
     app.connect("config-inited", find_address)
+    app.connect("source-read", fill_address)
     app.connect("config-inited", run_notebooks)
     app.connect("builder-inited", let_pages_be_read_in_parallel)
     app.connect("doctree-read", check_alternative_text)
