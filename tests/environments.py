@@ -65,9 +65,10 @@ def conda(folder: Path) -> Path:
         raise Failed("conda: neither it nor mamba is on PATH")
     print("Neither conda nor mamba is on PATH: tried is only the pip part, with pip.", flush=True)
     listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    (version,) = [one.replace("=", "") for one in listed if str(one).startswith("python=")]
+    (version,) = [one.removeprefix("python=") for one in listed if str(one).startswith("python=")]
     (lines,) = [one["pip"] for one in listed if isinstance(one, dict)]
-    python = bare(folder / "env", version)
+    same = sys.version.startswith(f"{version}.")
+    python = bare(folder / "env", sys.executable if same else f"python{version}")
     words = [word for line in lines for word in line.split()]
     call(python, *"-m pip install -q".split(), *words, cwd=folder / "checkout")
     return python

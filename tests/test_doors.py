@@ -18,7 +18,9 @@ from fieldguide.sphinx_ext import ask_for_the_doi
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_page_offers_its_chapter_without_results(site, path):
     page = site / "notebooks" / f"{path.stem}.html"
-    (link,) = set(re.findall(r'<a href="([^"]*\.ipynb)"[^>]*\bdropdown-item\b', page.read_text("utf-8")))
+    (link,) = set(
+        re.findall(r'<a href="([^"]*\.ipynb)" download[^>]*\bdropdown-item\b', page.read_text("utf-8"))
+    )
     offered = (page.parent / link).read_bytes()
     assert offered == path.read_bytes()
     notebook = json.loads(offered)
@@ -34,7 +36,7 @@ def test_a_chapter_imports_only_what_every_door_brings():
         nodes = [node for statement in statements(path.stem) for node in ast.walk(statement)]
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-        assert "fieldguide" in names
+        assert "fieldguide.page" in names
         for name in {name.partition(".")[0] for name in names} - {
             "fieldguide",
             *sys.stdlib_module_names,

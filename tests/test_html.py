@@ -55,6 +55,13 @@ def test_pictures_below_the_first_wait_for_the_reader():
     assert [image.get("loading") for image in soup.find_all("img")] == [None, "lazy", "lazy"]
 
 
+def test_a_notebook_is_downloaded_and_opens_elsewhere_in_a_tab():
+    link = '<a href="{}" target="_blank"\n class="btn">'
+    assert " download" in finish(link.format("../_sources/notebooks/a.ipynb"))
+    elsewhere = link.format("https://colab.research.google.com/notebooks/a.ipynb")
+    assert finish(elsewhere) == elsewhere
+
+
 def test_a_fold_is_called_what_its_summary_says_and_an_empty_corner_heads_nothing():
     page = finish(
         '<details><summary aria-label="Toggle hidden content">Show the checks</summary></details>'

@@ -46,8 +46,8 @@ def finish(page: str) -> str:
     -------
     str
         The page with the icons it shows and no others, with MathJax only where there is mathematics,
-        with pictures that load when the reader comes near, and with folds, corners of tables and
-        bibliographies named as what they are.
+        with pictures that load when the reader comes near, with notebooks that are saved and not shown
+        as text, and with folds, corners of tables and bibliographies named as what they are.
     """
     page = _ICON_SCRIPT.sub("", page)
     page = _STYLE.sub(rf'\g<tag>\n    <link rel="stylesheet" href="\g<to>{ICONS}" />', page)
@@ -55,6 +55,7 @@ def finish(page: str) -> str:
     if 'class="math' not in page and r"\(" not in page:
         page = re.sub(r"\s*<script[^>]*>window\.MathJax = .*?</script>", "", page)
         page = re.sub(r'\s*<script[^>]*src="[^"]*mathjax/[^"]*"></script>', "", page)
+    page = re.sub(r'(href="[^"]*_sources/[^"]*\.ipynb") target="_blank"', r"\1 download", page)
     before, first, others = page.partition("<img ")
     page = before + first + others.replace("<img ", '<img loading="lazy" ')
     page = page.replace(' aria-label="Toggle hidden content"', "")

@@ -24,6 +24,10 @@ from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from myst_nb.sphinx_ import NbMetadataCollector
+from pybtex.database import Entry
+from pybtex.plugin import register_plugin
+from pybtex.style.formatting.plain import Style as PlainStyle
+from pybtex.style.labels import BaseLabelStyle
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
@@ -292,6 +296,28 @@ class Findings(SphinxDirective):
         return [found]
 
 
+def author_and_year(entry: Entry) -> str:
+    """Return how the pages cite a work: "Neal, 2003", "Talts and others, 2018"."""
+    names = [" ".join(map(str, person.rich_last_names)) for person in entry.persons["author"]]
+    if len(names) > 3:
+        names = [names[0], "others"]
+    return f"{', '.join(names[:-1])}{' and ' if names[1:] else ''}{names[-1]}, {entry.fields['year']}"
+
+
+class AuthorYearLabels(BaseLabelStyle):
+    """Labels of the bibliography that a reader of the pages looks for."""
+
+    def format_labels(self, sorted_entries: list[Entry]) -> Iterator[str]:
+        """Yield the label of each work."""
+        yield from map(author_and_year, sorted_entries)
+
+
+class AuthorYearStyle(PlainStyle):
+    """The plain style of a bibliography, with these labels instead of numbers."""
+
+    default_label_style = AuthorYearLabels
+
+
 def shown_by(directive: SphinxDirective, notebook: str, mime: str) -> Iterator[Any]:
     """Yield what an executed notebook shows of one kind, such as its figures."""
     path = str(Path(directive.env.srcdir) / notebook)
@@ -425,6 +451,7 @@ def setup(app: Sphinx) -> dict:
     """Register the parts above with Sphinx."""
     if PARENT in os.environ:
         stop_with(int(os.environ[PARENT]))
+    register_plugin("pybtex.style.formatting", "author_year", AuthorYearStyle)
     app.add_directive("figure-from", FigureFrom)
     app.add_directive("findings", Findings)
     app.add_config_value("fieldguide_repository", "", "env", str)
