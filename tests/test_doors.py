@@ -44,6 +44,13 @@ def test_a_chapter_imports_only_what_every_door_brings():
             assert brought & set(homes[name]), f"{path.name} imports {name}"
 
 
+def test_references_are_in_the_order_of_their_names(site):
+    page = (site / "book" / "references.html").read_text(encoding="utf-8")
+    labels = re.findall(r'<span class="label">(?:<span[^>]*>.</span>)?([^<]*)', page)
+    assert len(labels) > 20
+    assert labels == sorted(labels, key=lambda label: label.replace("ä", "a").lower())
+
+
 def test_readers_are_shown_the_commands_that_are_tried():
     text = (ROOT / "book" / "run.md").read_text(encoding="utf-8")
     for line in (environments.WITH_PIP, environments.WITH_CONDA):

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unicodedata import normalize
 
 from docutils import nodes
 from jupyter_cache import get_cache
@@ -28,6 +29,7 @@ from pybtex.database import Entry
 from pybtex.plugin import register_plugin
 from pybtex.style.formatting.plain import Style as PlainStyle
 from pybtex.style.labels import BaseLabelStyle
+from pybtex.style.sorting import BaseSortingStyle
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
@@ -312,10 +314,19 @@ class AuthorYearLabels(BaseLabelStyle):
         yield from map(author_and_year, sorted_entries)
 
 
+class AuthorYearSorting(BaseSortingStyle):
+    """The order of these labels."""
+
+    def sorting_key(self, entry: Entry) -> str:
+        """Return what is compared; letters with accents stand with those without."""
+        return normalize("NFKD", author_and_year(entry)).casefold()
+
+
 class AuthorYearStyle(PlainStyle):
     """The plain style of a bibliography, with these labels instead of numbers."""
 
     default_label_style = AuthorYearLabels
+    default_sorting_style = AuthorYearSorting
 
 
 def shown_by(directive: SphinxDirective, notebook: str, mime: str) -> Iterator[Any]:
