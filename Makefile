@@ -1,7 +1,7 @@
 # One name per job, the same on a laptop and in CI. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help env book test quick lab clean lint lock
-.PHONY: types coverage audit canary
+.PHONY: types coverage audit canary environments linkcheck
 
 # uv from PATH, else a private copy: works where pip refuses to install outside an environment (PEP 668).
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
@@ -79,6 +79,12 @@ audit: $(filter .uv/bin/uv,$(UV))  ## ask whether a weakness is known in what is
 
 canary: env  ## try the newest versions in a copy: PYTHON=3.12, ONLY=versions
 	@.venv/bin/python tests/canary.py --uv $(UV) $(if $(PYTHON),--python $(PYTHON)) $(if $(ONLY),--only $(ONLY))
+
+environments: env  ## make each environment in an empty folder and run a chapter there: DOORS=download
+	@.venv/bin/python tests/environments.py $(DOORS)
+
+linkcheck: env  ## follow every link that leads out of the book, and list those that are dead
+	@.venv/bin/python tests/linkcheck.py
 
 lock: $(filter .uv/bin/uv,$(UV))  ## renew uv.lock and requirements.txt after a change in pyproject.toml
 	$(UV) lock

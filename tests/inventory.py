@@ -541,6 +541,7 @@ TEXT: dict[str, list[str]] = {
         "In R {R['R'].rpartition('.')[0]} with mlmRev {'1.0'}-8",
         "| SHA-{256} |",
     ],
+    "book/run.md": ["In an environment of Python {locked_python()}"],
     "book/glossary.md": [
         "(an error above {energy_limit()}, in the common samplers)",
         "Below {T['bfmi']} a chain crosses",

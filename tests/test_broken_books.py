@@ -138,6 +138,7 @@ def test_a_sound_book_is_built_and_only_when_something_changed(tmp_path):
     assert result.stdout.splitlines()[-1] == f"The book is built. First page: {first.as_uri()}"
     page = root / "_build/html/notebooks/01_chapter.html"
     assert "District 3 has 2 women." in page.read_text(encoding="utf-8")
+    assert launch_links(page.read_text(encoding="utf-8")) == []  # nobody knows where it would open
 
     built = page.stat().st_mtime_ns
     again = build(root)
@@ -171,7 +172,7 @@ SITE_INPUTS += [f"data/{name}" for name in ("a.csv", "a.json", "a.parquet", "SHA
 SITE_INPUTS += ["src/fieldguide/sphinx_ext.py", "src/fieldguide/models/districts.py"]
 
 
-def test_a_site_is_current_until_anything_it_shows_has_changed(tmp_path):
+def test_a_site_is_current_until_anything_it_shows_has_changed(tmp_path, monkeypatch):
     for name in [*SITE_INPUTS, "tests/test_a.py"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("before")
@@ -179,7 +180,14 @@ def test_a_site_is_current_until_anything_it_shows_has_changed(tmp_path):
         (tmp_path / name).write_text("after")
         assert (digest_of_site(tmp_path) != before) == (name in SITE_INPUTS), name
     before = digest_of_site(tmp_path)
+    monkeypatch.setenv("FIELDGUIDE_REPOSITORY", REPOSITORY)
+    monkeypatch.setenv("FIELDGUIDE_URL", "https://example.org/book")
+    known = digest_of_site(tmp_path)
+    assert known != before
+    monkeypatch.delenv("FIELDGUIDE_REPOSITORY")
+    assert digest_of_site(tmp_path) not in (known, before)
     (tmp_path / "book" / "a.md").unlink()
+    monkeypatch.delenv("FIELDGUIDE_URL")
     assert digest_of_site(tmp_path) != before
 
 
@@ -190,10 +198,21 @@ assert pytensor.config.compiledir.is_dir()
 """
 
 
+REPOSITORY = "https://github.com/someone/a.book.git"
+
+
+def launch_links(page: str) -> list[str]:
+    return re.findall(r'href="(https://(?:mybinder|colab)\.[^"]*)"', page)
+
+
 @pytest.mark.slow
 def test_book_is_built_without_a_home_that_can_be_written_to(tmp_path):
     root = book_with(tmp_path / "book", WITH_CACHES)
-    result = build(root, HOME=os.devnull, FIELDGUIDE_URL="https://example.org/book")
+    (root / "book" / "index.md").write_text(
+        "# A small book\n\nFrom `git+https://github.com/OWNER/NAME`."
+    )
+    told = {"FIELDGUIDE_URL": "https://example.org/book", "FIELDGUIDE_REPOSITORY": REPOSITORY}
+    result = build(root, HOME=os.devnull, **told)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert f"{os.devnull} cannot be written to: caches go to {root}" in result.stdout
     assert (root / "_build" / "home").is_dir()
@@ -202,6 +221,15 @@ def test_book_is_built_without_a_home_that_can_be_written_to(tmp_path):
     place = "https://example.org/book/notebooks/01_chapter.html"
     assert f'<link rel="canonical" href="{place}" />' in page
     assert f"<loc>{place}</loc>" in (root / "_build/html/sitemap.xml").read_text(encoding="utf-8")
+    # It opens elsewhere, and the package is installed from where it is.
+    chapter = "notebooks/01_chapter.ipynb"
+    assert launch_links(page) == [
+        f"https://mybinder.org/v2/gh/someone/a.book/main?urlpath=lab/tree/{chapter}",
+        f"https://colab.research.google.com/github/someone/a.book/blob/main/{chapter}",
+    ]
+    first = (root / "_build/html/book/index.html").read_text(encoding="utf-8")
+    assert "git+https://github.com/someone/a.book<" in first
+    assert launch_links(first) == []
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -10,10 +10,12 @@ from bs4 import BeautifulSoup
 from fieldguide.html import (
     ADDRESS,
     ICONS,
+    REPOSITORY,
     about,
     finish,
     icon_styles,
     icons_shown,
+    repository_address,
     site_address,
     sitemap,
 )
@@ -53,6 +55,13 @@ def test_pictures_below_the_first_wait_for_the_reader():
     assert [image.get("loading") for image in soup.find_all("img")] == [None, "lazy", "lazy"]
 
 
+def test_a_notebook_is_downloaded_and_opens_elsewhere_in_a_tab():
+    link = '<a href="{}" target="_blank"\n class="btn">'
+    assert " download" in finish(link.format("../_sources/notebooks/a.ipynb"))
+    elsewhere = link.format("https://colab.research.google.com/notebooks/a.ipynb")
+    assert finish(elsewhere) == elsewhere
+
+
 def test_a_fold_is_called_what_its_summary_says_and_an_empty_corner_heads_nothing():
     page = finish(
         '<details><summary aria-label="Toggle hidden content">Show the checks</summary></details>'
@@ -81,26 +90,43 @@ def test_icons_are_drawn_from_the_themes_own_script():
 
 
 @pytest.mark.parametrize(
-    ("remote", "address"),
+    ("remote", "repository", "address"),
     [
-        ("git@github.com:Someone/a-book.git", "https://someone.github.io/a-book/"),
-        ("https://github.com/someone/a.book/", "https://someone.github.io/a.book/"),
-        ("https://example.org/someone/book.git", ""),
-        (None, ""),
+        (
+            "git@github.com:Someone/a-book.git",
+            "https://github.com/Someone/a-book",
+            "https://someone.github.io/a-book/",
+        ),
+        (
+            "https://x:secret@github.com/someone/a.book/",
+            "https://github.com/someone/a.book",
+            "https://someone.github.io/a.book/",
+        ),
+        ("https://example.org/someone/book.git", "", ""),
+        (None, "", ""),
     ],
 )
-def test_the_address_of_the_site_is_that_of_the_remote(tmp_path, monkeypatch, remote, address):
-    for name in ADDRESS:
+def test_the_addresses_are_those_of_the_remote(tmp_path, monkeypatch, remote, repository, address):
+    for name in (*ADDRESS, REPOSITORY):
         monkeypatch.delenv(name, raising=False)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     if remote:
         subprocess.run(["git", "remote", "add", "origin", remote], cwd=tmp_path, check=True)
+    assert repository_address(tmp_path) == repository
     assert site_address(tmp_path) == address
 
 
-def test_the_environment_knows_the_address_better(tmp_path, monkeypatch):
+def test_the_environment_knows_the_addresses_better(tmp_path, monkeypatch):
+    for name in ADDRESS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(REPOSITORY, "https://github.com/someone/book.git")
+    assert repository_address(tmp_path) == "https://github.com/someone/book"
+    assert site_address(tmp_path) == "https://someone.github.io/book/"
     monkeypatch.setenv(ADDRESS[0], "https://example.org/book")
     assert site_address(tmp_path) == "https://example.org/book/"
+    monkeypatch.setenv(REPOSITORY, "https://example.org/someone/book")
+    with pytest.raises(ValueError, match=f"{REPOSITORY} is 'https://example.org/someone/book'"):
+        repository_address(tmp_path)
 
 
 def test_a_page_is_described_to_those_who_have_not_opened_it():

@@ -24,7 +24,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
-from fieldguide.html import site_address
+from fieldguide.html import repository_address, site_address
 
 INPUTS = (
     "_config.yml",
@@ -40,7 +40,8 @@ INPUTS = (
 
 def digest_of_site(root: Path) -> str:
     """Return a digest of everything that the built pages depend on."""
-    digest = hashlib.sha256(f"{platform.python_version()} {site_address(root)}".encode())
+    known = f"{platform.python_version()} {site_address(root)} {repository_address(root)}"
+    digest = hashlib.sha256(known.encode())
     for path in _files(root, INPUTS):
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())

@@ -18,11 +18,18 @@ from urllib.parse import quote, urljoin
 ADDRESS = ("FIELDGUIDE_URL", "READTHEDOCS_CANONICAL_URL")
 """Environment variables that say where the site is read; the first that is set counts."""
 
+REPOSITORY = "FIELDGUIDE_REPOSITORY"
+"""Environment variable that says where on GitHub the repository is, if its remote does not."""
+
+BRANCH = "main"
+"""What is published, and opened by the launch buttons."""
+
 ICONS = "icons.css"
 
 PHONE = 600
 """Width in pixels up to which a page shows the drawings for a phone."""
 
+_ON_GITHUB = re.compile(r"github\.com[:/]([\w-]+)/([\w.-]+?)(?:\.git)?/?$")
 _ICON_SCRIPT = re.compile(r'\s*<script src="[^"]*scripts/fontawesome\.js[^"]*"></script>')
 _ICON = re.compile(
     r'<(?:i|span) class="(?P<classes>[^"]*\bfa[srb]?\b[^"]*|[^"]*\bfa-(?:solid|brands)\b[^"]*)"'
@@ -42,8 +49,8 @@ def finish(page: str) -> str:
     -------
     str
         The page with the icons it shows and no others, with MathJax only where there is mathematics,
-        with pictures that load when the reader comes near, and with folds, corners of tables and
-        bibliographies named as what they are.
+        with pictures that load when the reader comes near, with notebooks that are saved and not shown
+        as text, and with folds, corners of tables and bibliographies named as what they are.
     """
     page = _ICON_SCRIPT.sub("", page)
     page = _STYLE.sub(rf'\g<tag>\n    <link rel="stylesheet" href="\g<to>{ICONS}" />', page)
@@ -52,6 +59,7 @@ def finish(page: str) -> str:
         page = re.sub(r"\s*<script[^>]*>window\.MathJax = .*?</script>", "", page)
         page = re.sub(r'\s*<script[^>]*src="[^"]*mathjax/[^"]*"></script>', "", page)
     page = _pictures(page)
+    page = re.sub(r'(href="[^"]*_sources/[^"]*\.ipynb") target="_blank"', r"\1 download", page)
     before, first, others = page.partition("<img ")
     page = before + first + others.replace("<img ", '<img loading="lazy" ')
     page = page.replace(' aria-label="Toggle hidden content"', "")
@@ -78,11 +86,35 @@ def _pictures(page: str) -> str:
 def site_address(root: Path) -> str:
     """Return where the site is read, with a slash at its end, or nothing where that is not known.
 
-    It is what the environment says, or else the GitHub Pages of the repository's remote ``origin``.
+    It is what the environment says, or else the GitHub Pages of the repository.
     """
     for name in ADDRESS:
         if os.environ.get(name):
             return os.environ[name].rstrip("/") + "/"
+    if not (repository := repository_address(root)):
+        return ""
+    owner, name = repository.split("/")[-2:]
+    return f"https://{owner.lower()}.github.io/{name}/"
+
+
+def repository_address(root: Path) -> str:
+    """Return where the repository is on GitHub, or nothing where that is not known.
+
+    It is what the environment says, or else the remote ``origin``.
+
+    Raises
+    ------
+    ValueError
+        If the environment says something that is no repository on GitHub.
+    """
+    told = os.environ.get(REPOSITORY, "")
+    found = _ON_GITHUB.search(told or _remote(root))
+    if told and not found:
+        raise ValueError(f"{REPOSITORY} is {told!r}, but should be like https://github.com/owner/name")
+    return f"https://github.com/{found[1]}/{found[2]}" if found else ""
+
+
+def _remote(root: Path) -> str:
     try:
         asked = subprocess.run(
             ["git", "config", "--get", "remote.origin.url"],
@@ -93,8 +125,7 @@ def site_address(root: Path) -> str:
         )
     except FileNotFoundError:  # there is no git on this machine
         return ""
-    found = re.search(r"github\.com[:/]([\w-]+)/([\w.-]+?)(?:\.git)?/?$", asked.stdout.strip())
-    return f"https://{found[1].lower()}.github.io/{found[2]}/" if found else ""
+    return asked.stdout.strip()
 
 
 def about(title: str, description: str, page: str, address: str, picture: str = "") -> str:

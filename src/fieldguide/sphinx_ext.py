@@ -18,11 +18,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unicodedata import normalize
 
 from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from myst_nb.sphinx_ import NbMetadataCollector
+from pybtex.database import Entry
+from pybtex.plugin import register_plugin
+from pybtex.style.formatting.plain import Style as PlainStyle
+from pybtex.style.labels import BaseLabelStyle
+from pybtex.style.sorting import BaseSortingStyle
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
@@ -33,7 +39,7 @@ from tqdm import tqdm
 
 from fieldguide.claims import FalseClaimError
 from fieldguide.execution import Run, run_in_parallel
-from fieldguide.html import about, finish_site, site_address, sitemap
+from fieldguide.html import BRANCH, about, finish_site, repository_address, site_address, sitemap
 from fieldguide.kernel import PARENT, stop_with
 from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
 
@@ -61,6 +67,7 @@ BUILT = "when this page was built."
 
 SHORTEST_ALT = 15
 WORDS_PER_MINUTE = 200  # of prose that is not skimmed
+ANY_REPOSITORY = "https://github.com/OWNER/NAME"  # so written in a page
 LONGEST_DESCRIPTION = 160  # letters that a search engine shows
 
 
@@ -319,6 +326,37 @@ class Findings(SphinxDirective):
         return [found]
 
 
+def author_and_year(entry: Entry) -> str:
+    """Return how the pages cite a work: "Neal, 2003", "Talts and others, 2018"."""
+    names = [" ".join(map(str, person.rich_last_names)) for person in entry.persons["author"]]
+    if len(names) > 3:
+        names = [names[0], "others"]
+    return f"{', '.join(names[:-1])}{' and ' if names[1:] else ''}{names[-1]}, {entry.fields['year']}"
+
+
+class AuthorYearLabels(BaseLabelStyle):
+    """Labels of the bibliography that a reader of the pages looks for."""
+
+    def format_labels(self, sorted_entries: list[Entry]) -> Iterator[str]:
+        """Yield the label of each work."""
+        yield from map(author_and_year, sorted_entries)
+
+
+class AuthorYearSorting(BaseSortingStyle):
+    """The order of these labels."""
+
+    def sorting_key(self, entry: Entry) -> str:
+        """Return what is compared; letters with accents stand with those without."""
+        return normalize("NFKD", author_and_year(entry)).casefold()
+
+
+class AuthorYearStyle(PlainStyle):
+    """The plain style of a bibliography, with these labels instead of numbers."""
+
+    default_label_style = AuthorYearLabels
+    default_sorting_style = AuthorYearSorting
+
+
 def shown_by(directive: SphinxDirective, notebook: str, mime: str) -> Iterator[Any]:
     """Yield what an executed notebook shows of one kind, such as its figures."""
     path = str(Path(directive.env.srcdir) / notebook)
@@ -462,8 +500,30 @@ def drop_thebe(
 
 
 def find_address(app: Sphinx, config: Any) -> None:
-    """Tell Sphinx where the site is read, where that is known; it writes the canonical links."""
-    config.html_baseurl = config.html_baseurl or site_address(Path(app.srcdir))
+    """Tell Sphinx where the site is read and where the repository is, where that is known.
+
+    From the first it writes the canonical links, from the second the theme writes launch buttons.
+    """
+    root = Path(app.srcdir)
+    config.html_baseurl = config.html_baseurl or site_address(root)
+    config.fieldguide_repository = repository_address(root)
+    if config.fieldguide_repository:
+        config.html_theme_options["repository_url"] = config.fieldguide_repository
+        config.html_theme_options["repository_branch"] = BRANCH
+    else:
+        config.html_theme_options.pop("launch_buttons", None)
+
+
+def fill_address(app: Sphinx, page: str, source: list[str]) -> None:
+    """Write the repository's address where a page says how to install the package from it."""
+    if app.config.fieldguide_repository:
+        source[0] = source[0].replace(f"git+{ANY_REPOSITORY}", f"git+{app.config.fieldguide_repository}")
+
+
+def ask_for_the_doi(app: Sphinx, uri: str) -> str | None:
+    """Let linkcheck ask whether a DOI exists; publishers turn programs away from where it leads."""
+    name = uri.removeprefix("https://doi.org/")
+    return f"https://doi.org/api/handles/{name}" if name != uri else None
 
 
 def describe_page(
@@ -508,11 +568,15 @@ def setup(app: Sphinx) -> dict:
     """Register the parts above with Sphinx."""
     if PARENT in os.environ:
         stop_with(int(os.environ[PARENT]))
+    register_plugin("pybtex.style.formatting", "author_year", AuthorYearStyle)
     app.add_directive("figure-from", FigureFrom)
     app.add_directive("findings", Findings)
     app.add_directive("chapters", Chapters)
     app.add_node(chapters_here)
+    app.add_config_value("fieldguide_repository", "", "env", str)
     app.connect("config-inited", find_address)
+    app.connect("source-read", fill_address)
+    app.connect("linkcheck-process-uri", ask_for_the_doi)
     app.connect("config-inited", run_notebooks)
     app.connect("builder-inited", let_pages_be_read_in_parallel)
     app.connect("doctree-read", check_alternative_text)
