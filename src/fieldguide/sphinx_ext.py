@@ -37,6 +37,7 @@ from fieldguide.execution import Run, run_in_parallel
 from fieldguide.html import about, finish_site, site_address, sitemap
 from fieldguide.kernel import PARENT, stop_with
 from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
+from fieldguide.paper import link_editions
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ BUT_NOT_ON = (
     "kernel.py",
     "preload.py",
     "build.py",
+    "paper.py",
     "__main__.py",
 )
 """Modules that run notebooks and lay out what they show, or are for the command line only."""
@@ -291,6 +293,14 @@ class Findings(SphinxDirective):
         return [found]
 
 
+class Editions(SphinxDirective):
+    """Say where the book is to be had as PDF and ePub; :mod:`fieldguide.paper` fills the line in."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the line's place."""
+        return [nodes.raw("", '<div class="editions"></div>', format="html")]
+
+
 def shown_by(directive: SphinxDirective, notebook: str, mime: str) -> Iterator[Any]:
     """Yield what an executed notebook shows of one kind, such as its figures."""
     path = str(Path(directive.env.srcdir) / notebook)
@@ -385,6 +395,7 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
     """Mend the pages when all of them are written."""
     if exception is None and app.builder.format == "html":
         finish_site(Path(app.outdir))
+        link_editions(Path(app.srcdir), Path(app.outdir))
         if app.config.html_baseurl:
             pages = [f"{page}.html" for page in pages_of_toc(Path(app.srcdir))]
             listed = sitemap(pages, app.config.html_baseurl)
@@ -404,6 +415,7 @@ def setup(app: Sphinx) -> dict:
         stop_with(int(os.environ[PARENT]))
     app.add_directive("figure-from", FigureFrom)
     app.add_directive("findings", Findings)
+    app.add_directive("editions", Editions)
     app.connect("config-inited", find_address)
     app.connect("config-inited", run_notebooks)
     app.connect("builder-inited", let_pages_be_read_in_parallel)
