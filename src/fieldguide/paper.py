@@ -8,7 +8,6 @@ product is checked before it is kept, and put into the site, whose directive ``{
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -36,7 +35,7 @@ KINDS = {"pdf": "PDF", "epub": "ePub"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 TEXT_WIDTH = 605  # CSS pixels: 160 mm, as paper.css says
-COVER = {"width": 1200, "height": 1800}
+COVER = {"width": 600, "height": 900}
 FONTS = {
     "Book": {
         "": "STIXGeneral",
@@ -176,7 +175,7 @@ def lay_out(article: Any) -> None:
         title = card.select_one(".sd-card-title").get_text(strip=True)
         text = card.select_one(".sd-card-text").get_text(strip=True)
         link = card.select_one("a[href]")
-        shown = f'<p class="card"><strong>{escape(title)}</strong> {escape(text)} </p>'
+        shown = f'<p class="card"><strong>{escape(title)}</strong> {escape(text)} → </p>'
         paragraph = BeautifulSoup(shown, "html.parser").p
         assert paragraph is not None
         if link is not None:
@@ -184,12 +183,13 @@ def lay_out(article: Any) -> None:
         card.replace_with(paragraph)
     for box in article.select(".sd-container-fluid, .sd-row, .sd-col"):
         box.unwrap()
+    for code in article.select("pre, code"):
+        code.string = code.get_text()  # each coloured word would be a tag of its own in the PDF
     for image in article.select("img"):
         del image["loading"]
-    for table in article.select("table"):
-        del table["border"]
-    for row in article.select("tr"):
-        del row["style"]
+    for tag in article.select("[border], [valign], [style]:not(col), [role=doc-biblioentry]"):
+        for old in ("border", "valign", "style", "role"):  # what EPUB 3 forbids or advises against
+            del tag[old]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -229,11 +229,13 @@ def _long_page(root: Path, chapters: list[Chapter], facts: dict[str, str]) -> st
     """Return the whole book as one page, with title, contents and notes of the links' addresses."""
     body = "".join(_printed(chapter) for chapter in chapters)
     running = "\n".join(
-        f"@page c{number} {{ @top-center {{ content: {json.dumps(chapter.title, ensure_ascii=False)} }} }}\n"
-        f"#{_css(chapter.name)} {{ page: c{number} }}"
+        f"@page c{number} {{ @top-center {{ content: {json.dumps(chapter.title)} }} }}\n"
+        f'[id="{chapter.name}"] {{ page: c{number} }}'
         for number, chapter in enumerate(chapters)
     )
     static = (root / "_build" / "html" / "_static").as_uri()
+    figure = chapters[0].article.select_one("figure img")
+    picture = f'<img src="{escape(figure["src"])}" alt="" />' if figure else ""
     year_month_day = datetime.fromisoformat(facts["date"])
     date = f"{year_month_day.day} {year_month_day:%B %Y}"
     version = f"Version {facts['version']}, from" if facts["version"] else "From"
@@ -243,7 +245,7 @@ def _long_page(root: Path, chapters: list[Chapter], facts: dict[str, str]) -> st
 <meta charset="utf-8" />
 <title>{escape(facts["title"])}</title>
 <base href="{(root / "_build" / "html").as_uri()}/" />
-<link rel="stylesheet" href="{static}/pygments.css" />
+<link rel="stylesheet" href="{static}/edition.css" />
 <link rel="stylesheet" href="{static}/paper.css" />
 <style>
 {_font_faces()}
@@ -257,6 +259,7 @@ def _long_page(root: Path, chapters: list[Chapter], facts: dict[str, str]) -> st
 <p class="title">{escape(facts["title"])}</p>
 <p class="subtitle">{escape(facts["subtitle"])}</p>
 <p class="author">{escape(facts["author"])}</p>
+{picture}
 </section>
 <section class="verso">
 <p>{escape(WHAT_IS_HERE)}</p>
@@ -271,11 +274,6 @@ def _long_page(root: Path, chapters: list[Chapter], facts: dict[str, str]) -> st
 </body>
 </html>
 """
-
-
-def _css(name: str) -> str:
-    """Return a name as a selector of CSS may begin with it."""
-    return re.sub(r"^(\d)", r"\\3\1 ", name)
 
 
 def _font_faces() -> str:
@@ -302,13 +300,17 @@ def _sections(chapter: Chapter) -> Iterator[tuple[str, str]]:
 
 
 def _contents(chapters: list[Chapter]) -> str:
+    """Return the printed table of contents; sections that every other chapter has are not named."""
+    titles = [title for chapter in chapters for _, title in _sections(chapter)]
     lines = []
     for chapter in chapters:
         if chapter.part:
             lines.append(f'<p class="part">{escape(chapter.part)}</p>')
         entries = [("chapter", chapter.name, chapter.title)]
         entries += [
-            ("section", f"{chapter.name}--{place}", title) for place, title in _sections(chapter)
+            ("section", f"{chapter.name}--{place}", title)
+            for place, title in _sections(chapter)
+            if titles.count(title) <= len(chapters) / 2
         ]
         lines += [
             f'<p class="{kind}"><a href="#{place}"><span>{escape(title)}</span>'
@@ -320,7 +322,7 @@ def _contents(chapters: list[Chapter]) -> str:
 
 def _printed(chapter: Chapter) -> str:
     """Return a chapter with identifiers of its own, and the addresses of its links at its end."""
-    article = BeautifulSoup(str(chapter.article), "html.parser")
+    article: Any = BeautifulSoup(str(chapter.article), "html.parser").article
     for tag in article.select("[id]"):
         tag["id"] = f"{chapter.name}--{tag['id']}"
     addresses: list[str] = []
@@ -336,7 +338,8 @@ def _printed(chapter: Chapter) -> str:
             link.insert_after(BeautifulSoup(f'<sup class="note">{number}</sup>', "html.parser"))
     notes = "".join(f"<li>{escape(address)}</li>" for address in addresses)
     listed = f'<section class="notes"><p>Addresses</p><ol>{notes}</ol></section>' if notes else ""
-    return f'<article class="chapter" id="{chapter.name}">{article.article.decode_contents()}{listed}</article>\n'
+    body = article.decode_contents()
+    return f'<article class="chapter" id="{chapter.name}">{body}{listed}</article>\n'
 
 
 def _says_its_address(link: Any) -> bool:
@@ -354,7 +357,9 @@ def _browser() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise PaperError("the Python package playwright is not installed: make env installs it") from None
+        raise PaperError(
+            "the Python package playwright is not installed: make env installs it"
+        ) from None
     with sync_playwright() as playwright:
         path = next(filter(None, map(shutil.which, BROWSERS)), None)
         if path is None and not Path(playwright.chromium.executable_path).is_file():
@@ -373,9 +378,7 @@ def _opened(root: Path, chapters: list[Chapter], facts: dict[str, str]) -> Itera
     page = root / "_build" / "paper" / "book.html"
     page.write_text(_long_page(root, chapters, facts), encoding="utf-8")
     with _browser() as browser:
-        tab = browser.new_page(
-            viewport={"width": TEXT_WIDTH, "height": 900}, color_scheme="light", java_script_enabled=True
-        )
+        tab = browser.new_page(viewport={"width": TEXT_WIDTH, "height": 900}, device_scale_factor=2)
         failed: list[str] = []
         tab.on("requestfailed", lambda request: failed.append(request.url))
         tab.emulate_media(media="print", color_scheme="light")
@@ -419,8 +422,8 @@ def make_pdf(root: Path, path: Path) -> str:
         how = {"prefer_css_page_size": True, "print_background": True, "tagged": True, "outline": True}
         tab.pdf(path=path, **how)  # once to learn the pages' numbers, once more with them
         tab.evaluate(
-            """numbers => document.querySelectorAll('.contents a').forEach(link => {
-            link.querySelector('.page').textContent = numbers[decodeURIComponent(link.hash.slice(1))] })""",
+            """numbers => document.querySelectorAll('.contents .page').forEach(page => {
+            page.textContent = numbers[decodeURIComponent(page.parentNode.hash.slice(1))] })""",
             _page_numbers(PdfReader(path)),
         )
         tab.pdf(path=path, **how)
@@ -435,7 +438,8 @@ def make_pdf(root: Path, path: Path) -> str:
             "/ModDate": moment,
         }
     )
-    writer.create_viewer_preferences().display_doctitle = True
+    preferences: Any = writer.create_viewer_preferences()
+    preferences.display_doctitle = True
     writer.write(path)
     trouble = check_pdf(path, chapters)
     if trouble:
@@ -463,11 +467,13 @@ def check_pdf(path: Path, chapters: list[Chapter]) -> list[str]:
     """
     from pypdf import PdfReader
 
-    reader = PdfReader(path)
+    reader: Any = PdfReader(path)
     catalog = reader.trailer["/Root"]
     trouble = [] if len(reader.pages) else ["it has no page"]
     titles = [" ".join(str(title).split()) for title in _titles(reader.outline)]
-    wanted = [title for chapter in chapters for title in [chapter.title, *dict(_sections(chapter)).values()]]
+    wanted = [
+        title for chapter in chapters for title in [chapter.title, *dict(_sections(chapter)).values()]
+    ]
     missing = [title for title in wanted if " ".join(title.split()) not in titles]
     trouble += [f"its outline lacks {title!r}" for title in missing]
     if not catalog.get("/MarkInfo", {}).get("/Marked") or "/StructTreeRoot" not in catalog:
@@ -531,13 +537,14 @@ def make_epub(root: Path, path: Path) -> str:
         )
         tab.emulate_media(media="screen", color_scheme="light")
         tab.set_viewport_size(COVER)
-        tab.evaluate("document.querySelectorAll('.bound > :not(.title-page)').forEach(t => t.remove())")
+        tab.evaluate(
+            "document.body.replaceChildren(document.querySelector('.title-page')); "
+            "document.body.classList.add('cover')"
+        )
         cover = tab.screenshot()
     html = root / "_build" / "html"
     files: dict[str, bytes] = {"cover.png": cover}
-    files["style.css"] = "\n".join(
-        (html / "_static" / name).read_text(encoding="utf-8") for name in ("pygments.css", "paper.css")
-    ).encode()
+    files["style.css"] = (html / "_static" / "edition.css").read_bytes()
     remaining = iter(formulas)
     for chapter in chapters:
         for tag in chapter.article.select(".math"):
@@ -591,7 +598,7 @@ def _as_xml(body: str) -> str:
 def _xhtml(title: str, body: str) -> str:
     return f"""<?xml version="1.0" encoding="utf-8"?>
 <!DOCTYPE html>
-<html xmlns="http://www.w3.org/1999/xhtml" xmlns:epub="http://www.idpf.org/2007/ops" lang="en" xml:lang="en">
+<html xmlns="http://www.w3.org/1999/xhtml" lang="en" xml:lang="en">
 <head>
 <title>{escape(title)}</title>
 <link rel="stylesheet" type="text/css" href="style.css" />
@@ -611,10 +618,9 @@ def _navigation(chapters: list[Chapter]) -> str:
             for place, title in _sections(chapter)
         )
         nested = f"<ol>{below}</ol>" if below else ""
-        entries.append(
-            f'<li><a href="{chapter.name}.xhtml">{escape(chapter.title)}</a>{nested}</li>\n'
-        )
-    return f'<nav epub:type="toc" id="toc"><h1>Contents</h1><ol>\n{"".join(entries)}</ol></nav>'
+        entries.append(f'<li><a href="{chapter.name}.xhtml">{escape(chapter.title)}</a>{nested}</li>\n')
+    nav = '<nav xmlns:epub="http://www.idpf.org/2007/ops" epub:type="toc" id="toc">'
+    return f"{nav}<h1>Contents</h1><ol>\n{''.join(entries)}</ol></nav>"
 
 
 TYPES = {
@@ -705,13 +711,15 @@ def check_epub(path: Path) -> str:
     PaperError
         If epubcheck has anything to report.
     """
-    if shutil.which("epubcheck") is None:
+    program = shutil.which("epubcheck")
+    if program is None:
         return "not checked: epubcheck is not installed"
-    result = subprocess.run(
-        ["epubcheck", "--usage", str(path)], capture_output=True, text=True, check=False
-    )
+    command = (
+        ["java", "-jar", program] if zipfile.is_zipfile(program) else [program]
+    )  # Debian's is a jar
+    result = subprocess.run([*command, path], capture_output=True, text=True, check=False)
     said = result.stdout + result.stderr
-    if result.returncode != 0 or re.search(r"^(FATAL|ERROR|WARNING|INFO|USAGE)", said, re.M):
+    if result.returncode != 0 or re.search(r"^(FATAL|ERROR|WARNING|INFO)", said, re.M):
         raise PaperError(f"epubcheck has something to report:\n{said.strip()}")
     return next(line for line in said.splitlines() if line.startswith("Messages"))
 
@@ -750,14 +758,18 @@ def link_editions(root: Path, html: Path) -> None:
         shutil.copyfile(path, html / path.name)
         size = f"{path.stat().st_size / 1e6:.1f} MB"
         links.append(f'<a href="{{to}}{path.name}">The book as {KINDS[kind]}</a> ({size})')
-    missing = "This copy of the site has neither; <code>make pdf</code> and <code>make epub</code> add them."
+    missing = (
+        "This copy of the site has neither; <code>make pdf</code> and <code>make epub</code> add them."
+    )
     words = ", ".join(links) + "." if links else missing
     for path in html.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
         if '<div class="editions' in page:
             to = "../" * (len(path.relative_to(html).parts) - 1)
             told = words.replace("{to}", to)
-            page = re.sub(r'(<div class="editions[^>]*>).*?(</div>)', rf"\1<p>{told}</p>\2", page, flags=re.S)
+            page = re.sub(
+                r'(<div class="editions[^>]*>).*?(</div>)', rf"\1<p>{told}</p>\2", page, flags=re.S
+            )
             path.write_text(page, encoding="utf-8")
 
 
@@ -793,7 +805,9 @@ def make(root: Path, kind: str) -> int:
             print(f"{'─' * 80}\nThe {KINDS[kind]} was not made.\n\n{trouble}\n{'─' * 80}", flush=True)
             return 1
         os.replace(draft, folder / name)
-        current = {other: [path.name, digest_of_site(root)] for other, path in current_editions(root).items()}
+        current = {
+            other: [path.name, digest_of_site(root)] for other, path in current_editions(root).items()
+        }
         current[kind] = [name, digest_of_site(root)]
         (folder / "made.json").write_text(json.dumps(current), encoding="utf-8")
         link_editions(root, root / "_build" / "html")
