@@ -345,7 +345,7 @@ def _printed(chapter: Chapter) -> str:
 def _says_its_address(link: Any) -> bool:
     """Return whether a link's words are the address already, or a name such as doi:10.1000/182."""
     words = link.get_text(strip=True)
-    return re.sub(r"^(doi|arXiv):", "", words) in link["href"]
+    return "." in words and re.sub(r"^(doi|arXiv):", "", words) in link["href"]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -405,8 +405,8 @@ def _opened(root: Path, chapters: list[Chapter], facts: dict[str, str]) -> Itera
 # PDF
 
 
-def make_pdf(root: Path, path: Path) -> str:
-    """Print the built book, and return how many pages it has.
+def make_pdf(root: Path, path: Path) -> int:
+    """Print the built book, check it, and return how many pages it has.
 
     Parameters
     ----------
@@ -444,7 +444,7 @@ def make_pdf(root: Path, path: Path) -> str:
     trouble = check_pdf(path, chapters)
     if trouble:
         raise PaperError("\n".join(trouble))
-    return f"{len(PdfReader(path).pages)} pages"
+    return len(writer.pages)
 
 
 def _page_numbers(reader: Any) -> dict[str, int]:
@@ -520,8 +520,8 @@ def _embedded(font: Any) -> bool:
 # ePub
 
 
-def make_epub(root: Path, path: Path) -> str:
-    """Write the built book as an ePub, and return what the check says of it.
+def make_epub(root: Path, path: Path) -> None:
+    """Write the built book as an ePub.
 
     Parameters
     ----------
@@ -567,7 +567,6 @@ def make_epub(root: Path, path: Path) -> str:
     files["title.xhtml"] = _xhtml(facts["title"], f"{title}{author}{about}").encode()
     files["content.opf"] = _package(files, chapters, facts).encode()
     _zip(path, files)
-    return check_epub(path)
 
 
 def without_variables(picture: str) -> str:
@@ -757,11 +756,11 @@ def link_editions(root: Path, html: Path) -> None:
     for kind, path in sorted(current_editions(root).items(), reverse=True):
         shutil.copyfile(path, html / path.name)
         size = f"{path.stat().st_size / 1e6:.1f} MB"
-        links.append(f'<a href="{{to}}{path.name}">The book as {KINDS[kind]}</a> ({size})')
+        links.append(f'<a href="{{to}}{path.name}">the book as {KINDS[kind]}</a> ({size})')
     missing = (
         "This copy of the site has neither; <code>make pdf</code> and <code>make epub</code> add them."
     )
-    words = ", ".join(links) + "." if links else missing
+    words = f"To take along: {' and '.join(links)}." if links else missing
     for path in html.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
         if '<div class="editions' in page:
@@ -800,7 +799,11 @@ def make(root: Path, kind: str) -> int:
     draft = folder / f"draft.{kind}"
     with FileLock(root / "_build" / "build.lock"):
         try:
-            said = {"pdf": make_pdf, "epub": make_epub}[kind](root, draft)
+            if kind == "pdf":
+                said = f"{make_pdf(root, draft)} pages"
+            else:
+                make_epub(root, draft)
+                said = check_epub(draft)
         except PaperError as trouble:
             print(f"{'─' * 80}\nThe {KINDS[kind]} was not made.\n\n{trouble}\n{'─' * 80}", flush=True)
             return 1
