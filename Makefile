@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help env book test quick lab clean lint lock
 .PHONY: types coverage audit canary environments linkcheck
+.PHONY: types coverage audit canary pdf epub
 
 # uv from PATH, else a private copy: works where pip refuses to install outside an environment (PEP 668).
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
@@ -32,6 +33,11 @@ env: $(filter .uv/bin/uv,$(UV))  ## make the environment in .venv from the lock
 # The build ends with make, even if make is killed.
 book: env  ## run the notebooks and build the site into _build/html
 	@FIELDGUIDE_STOPS_WITH=$$PPID exec .venv/bin/python -m fieldguide.build
+
+pdf: env  ## bind the built book as one PDF (needs Chromium or Chrome)
+epub: env  ## bind the built book as an ePub (needs Chromium or Chrome)
+pdf epub:
+	@FIELDGUIDE_STOPS_WITH=$$PPID exec .venv/bin/python -m fieldguide.paper $@
 
 # As many tests at a time as there are cores; on one core, or with a debugger: .venv/bin/python -m pytest
 PYTEST := .venv/bin/python -m pytest -n auto --dist worksteal

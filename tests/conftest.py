@@ -21,7 +21,7 @@ NO_UV = "uv is neither in the environment nor on PATH nor in .uv"
 
 
 BOOK = {"site", "executed"}
-SLOW = {"wheel", "empty", "uninterrupted"}
+SLOW = {"wheel", "empty", "uninterrupted", "bound"}
 
 
 def pytest_collection_modifyitems(items) -> None:

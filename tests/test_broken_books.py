@@ -263,6 +263,7 @@ NO_INPUTS = [
     "src/fieldguide/kernel.py",
     "src/fieldguide/preload.py",
     "src/fieldguide/build.py",
+    "src/fieldguide/paper.py",
     "src/fieldguide/studies/__main__.py",
     "src/fieldguide/py.typed",
     "data/README.md",

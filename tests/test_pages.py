@@ -181,6 +181,19 @@ def test_on_paper_folds_are_open_and_nothing_is_cut_off(server, browser, page):
         "code => code.scrollWidth > code.clientWidth + 1).map(code => code.textContent.slice(0, 60))"
     )
     assert tab.evaluate(clipped) == []
+    coloured = (
+        "[...document.querySelectorAll('article :is(p, li, td, th, pre, .cell, .cell_input)')].filter("
+        "tag => getComputedStyle(tag).color !== 'rgb(0, 0, 0)' || "
+        "getComputedStyle(tag).backgroundColor !== 'rgba(0, 0, 0, 0)')"
+        ".map(tag => tag.textContent.slice(0, 60))"
+    )
+    assert tab.evaluate(coloured) == []
+    addresses = (
+        "[...document.querySelectorAll('article a.external')]"
+        ".filter(link => !getComputedStyle(link, '::after').content.includes(link.getAttribute('href')))"
+        ".map(link => link.href)"
+    )
+    assert tab.evaluate(addresses) == []
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     text = "document.querySelector('article section > p:not(.running-time)')"
     assert tab.evaluate(f"getComputedStyle({text}).color") == "rgb(0, 0, 0)"

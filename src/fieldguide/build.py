@@ -75,6 +75,11 @@ def _stamp(root: Path) -> dict[str, str]:
     return {"inputs": digest_of_site(root), "pages": _listing(root / "_build" / "html")}
 
 
+def keep_stamp(root: Path) -> None:
+    """Note that the site as it lies there now is that of the present sources."""
+    (root / "_build" / "site.json").write_text(json.dumps(_stamp(root)), encoding="utf-8")
+
+
 def build(root: Path) -> int:
     """Build the book in a folder, unless it is built already.
 
@@ -103,7 +108,7 @@ def build(root: Path) -> int:
             _say(f"\n{'─' * 80}\n{trouble}\n{'─' * 80}")
             return 1
         else:
-            (root / "_build" / "site.json").write_text(json.dumps(_stamp(root)), encoding="utf-8")
+            keep_stamp(root)
         first = root / "_build" / "html" / f"{toc['root']}.html"
         _say(f"The book is built. First page: {first.as_uri()}")
     return 0

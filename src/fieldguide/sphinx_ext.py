@@ -42,6 +42,7 @@ from fieldguide.execution import Run, run_in_parallel
 from fieldguide.html import BRANCH, about, finish_site, repository_address, site_address, sitemap
 from fieldguide.kernel import PARENT, stop_with
 from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
+from fieldguide.paper import link_editions
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ BUT_NOT_ON = (
     "kernel.py",
     "preload.py",
     "build.py",
+    "paper.py",
     "__main__.py",
 )
 """Modules that run notebooks and lay out what they show, or are for the command line only."""
@@ -357,6 +359,14 @@ class AuthorYearStyle(PlainStyle):
     default_sorting_style = AuthorYearSorting
 
 
+class Editions(SphinxDirective):
+    """Say where the book is to be had as PDF and ePub; :mod:`fieldguide.paper` fills the line in."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the line's place."""
+        return [nodes.raw("", '<div class="editions"></div>', format="html")]
+
+
 def shown_by(directive: SphinxDirective, notebook: str, mime: str) -> Iterator[Any]:
     """Yield what an executed notebook shows of one kind, such as its figures."""
     path = str(Path(directive.env.srcdir) / notebook)
@@ -551,6 +561,7 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
     """Mend the pages when all of them are written."""
     if exception is None and app.builder.format == "html":
         finish_site(Path(app.outdir))
+        link_editions(Path(app.srcdir), Path(app.outdir))
         if app.config.html_baseurl:
             pages = [f"{page}.html" for page in pages_of_toc(Path(app.srcdir))]
             listed = sitemap(pages, app.config.html_baseurl)
@@ -574,6 +585,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("chapters", Chapters)
     app.add_node(chapters_here)
     app.add_config_value("fieldguide_repository", "", "env", str)
+    app.add_directive("editions", Editions)
     app.connect("config-inited", find_address)
     app.connect("source-read", fill_address)
     app.connect("linkcheck-process-uri", ask_for_the_doi)
