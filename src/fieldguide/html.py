@@ -49,16 +49,11 @@ MENDED = (
         'scrollTo(0,0);const m=document.getElementById("main-content");m.tabIndex=-1,'
         "m.focus({preventScroll:!0})",
     ),
-    # What scrolls can be reached with the keyboard, but for equations and what a fold held back.
+    # What scrolls can be reached with the keyboard, but for equations.
     (
         "scripts/pydata-sphinx-theme.js",
         '".pst-scrollable-table-container"].join',
         '".pst-scrollable-table-container","div.math"].join',
-    ),
-    (
-        "scripts/pydata-sphinx-theme.js",
-        'window.addEventListener("resize",t)',
-        'window.addEventListener("resize",t),document.addEventListener("toggle",t,!0)',
     ),
     # An excerpt of a page that was found is taken from its sentences.
     (
@@ -86,7 +81,7 @@ def finish(page: str, version: str = "") -> str:
     str
         The page with one style sheet, with the scripts that it uses and no others, which wait until it
         has been read, with pictures that load when the reader comes near, and with folds, corners of
-        tables and bibliographies named as what they are.
+        tables, bibliographies, the search and the way home named as what they are.
     """
     page = _ICON_SCRIPT.sub("", page)
     page = _ICON.sub(lambda found: f'{found[0]} aria-hidden="true"', page)
@@ -110,6 +105,9 @@ def finish(page: str, version: str = "") -> str:
     before, first, others = page.partition("<img ")
     page = before + first + others.replace("<img ", '<img loading="lazy" ')
     page = page.replace(' aria-label="Toggle hidden content"', "")
+    page = re.sub(r'(search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1", page)
+    logo = r'<div class="sidebar-primary-item">(?=\s*<a class="navbar-brand)'
+    page = re.sub(logo, '<div class="sidebar-primary-item" role="navigation" aria-label="Book">', page)
     page = re.sub(r"<th(?: class=\"[^\"]*\")?>(?:<p></p>)?</th>", "<td></td>", page)
     page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     page = page.replace(' role="doc-biblioentry"', "")  # which is for items of a list
