@@ -1,8 +1,7 @@
 # One name per job, the same on a laptop and in CI. `make` alone lists them.
 .DEFAULT_GOAL := help
 .PHONY: help env book test quick lab clean lint lock
-.PHONY: types coverage audit canary environments linkcheck
-.PHONY: types coverage audit canary pdf epub
+.PHONY: types coverage audit canary environments linkcheck pdf epub axe
 
 # uv from PATH, else a private copy: works where pip refuses to install outside an environment (PEP 668).
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
@@ -47,6 +46,9 @@ test: env  ## run the tests (they build the book first, unless it is built)
 
 quick: env  ## run the tests that take little time and need no built book
 	$(PYTEST) -m "not slow and not book"
+
+axe: env  ## let axe look at every page, wide and narrow, light and dark, folds open and shut (minutes)
+	FIELDGUIDE_AXE=all $(PYTEST) tests/test_access.py -k axe
 
 lab: env  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab notebooks

@@ -1,19 +1,23 @@
 """The last touch on the written pages: what they load, and what assistive programs are told.
 
-The theme loads a script with every icon there is (1.5 MB) before it shows a page, MathJax where there
-is no mathematics, and each picture at once. A fold is called "Toggle hidden content" whatever its
-summary says, the empty corner of a table counts as a heading, and a bibliography is no list. Pages are
-texts when they are written; here each is read once more and mended.
+The theme loads a script with every icon there is (1.5 MB) and eleven style sheets before it shows a
+page, scripts that no page uses, and each picture at once. A fold is called "Toggle hidden content"
+whatever its summary says, the empty corner of a table counts as a heading, and a bibliography is no
+list. Pages are texts when they are written; here each is read once more and mended.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
 from html import escape
 from pathlib import Path
 from urllib.parse import quote, urljoin
+
+from fieldguide.mathml import FONT, characters, write_font
+from fieldguide.sheets import one_sheet, words_of_page, words_of_script
 
 ADDRESS = ("FIELDGUIDE_URL", "READTHEDOCS_CANONICAL_URL")
 """Environment variables that say where the site is read; the first that is set counts."""
@@ -24,7 +28,7 @@ REPOSITORY = "FIELDGUIDE_REPOSITORY"
 BRANCH = "main"
 """What is published, and opened by the launch buttons."""
 
-ICONS = "icons.css"
+SHEET = "site.css"
 
 PHONE = 600
 """Width in pixels up to which a page shows the drawings for a phone."""
@@ -34,37 +38,92 @@ _ICON_SCRIPT = re.compile(r'\s*<script src="[^"]*scripts/fontawesome\.js[^"]*"><
 _ICON = re.compile(
     r'<(?:i|span) class="(?P<classes>[^"]*\bfa[srb]?\b[^"]*|[^"]*\bfa-(?:solid|brands)\b[^"]*)"'
 )
-_STYLE = re.compile(r'(?P<tag><link [^>]*href="(?P<to>[^"]*_static/)fieldguide\.css[^>]*>)')
+_SHEET = re.compile(r'[ \t]*<link [^>]*href="(?P<to>[^"?]*_static/)(?P<name>[^"?]*\.css)[^"]*"[^>]*>\n?')
+_SCRIPT = re.compile(r'<script (?P<with>[^>]*src="(?:[./]*_static/)?(?P<name>[^"?]*)[^>]*)></script>')
+
+USED_BY = {
+    "togglebutton.js": r'class="(?:[^"]* )?(?:toggle|admonition(?: [^"]*)? dropdown)[ "]',
+    "design-tabs.js": r'class="[^"]*\bsd-tab',
+    "clipboard.min.js": r'class="highlight',
+    "copybutton.js": r'class="highlight',
+}
+"""Scripts that extensions load on every page, and what there is to do for them on a page."""
+
+MENDED = (
+    # The book's theme takes the focus from a button that was pressed, to put out its tooltip.
+    ("scripts/sphinx-book-theme.js", "t.blur()", "window.bootstrap.Tooltip.getInstance(t)?.hide()"),
+    # The way to the top hides its button, and with it the focus.
+    (
+        "scripts/bootstrap.js",
+        "document.body.scrollTop=0,document.documentElement.scrollTop=0",
+        'scrollTo(0,0);const m=document.getElementById("main-content");m.tabIndex=-1,'
+        "m.focus({preventScroll:!0})",
+    ),
+    # What scrolls can be reached with the keyboard, but for equations.
+    (
+        "scripts/pydata-sphinx-theme.js",
+        '".pst-scrollable-table-container"].join',
+        '".pst-scrollable-table-container","div.math"].join',
+    ),
+    # An excerpt of a page that was found is taken from its sentences.
+    (
+        "searchtools.js",
+        '[".headerlink", "script", "style"]',
+        '[".headerlink", "script", "style", "#jb-print-docs-body", ".running-time", ".highlight", '
+        '"table", "summary"]',
+    ),
+)
+"""Scripts of the theme and of Sphinx: where something is amiss, and how it is mended."""
 
 
-def finish(page: str) -> str:
+def finish(page: str, version: str = "") -> str:
     """Return a page as it is to be read.
 
     Parameters
     ----------
     page : str
         The whole page, as the theme wrote it.
+    version : str
+        Of the one style sheet, so that no browser shows the page with an older one.
 
     Returns
     -------
     str
-        The page with the icons it shows and no others, with MathJax only where there is mathematics,
-        with pictures that load when the reader comes near, with notebooks that are saved and not shown
-        as text, and with folds, corners of tables and bibliographies named as what they are.
+        The page with one style sheet, with the scripts that it uses and no others, which wait until it
+        has been read, with pictures that load when the reader comes near, with notebooks that are saved
+        and not shown as text, and with folds, corners of tables, bibliographies, the search and the
+        way home named as what they are.
     """
     page = _ICON_SCRIPT.sub("", page)
-    page = _STYLE.sub(rf'\g<tag>\n    <link rel="stylesheet" href="\g<to>{ICONS}" />', page)
     page = _ICON.sub(lambda found: f'{found[0]} aria-hidden="true"', page)
-    if 'class="math' not in page and r"\(" not in page:
-        page = re.sub(r"\s*<script[^>]*>window\.MathJax = .*?</script>", "", page)
-        page = re.sub(r'\s*<script[^>]*src="[^"]*mathjax/[^"]*"></script>', "", page)
     page = _pictures(page)
     page = re.sub(r'(href="[^"]*_sources/[^"]*\.ipynb") target="_blank"', r"\1 download", page)
+    if sheet := _SHEET.search(page):
+        link = f'    <link rel="stylesheet" href="{sheet["to"]}{SHEET}?v={version}" />\n'
+        page = page[: sheet.start()] + link + _SHEET.sub("", page[sheet.start() :])
+    page = re.sub(r'[ \t]*<link rel="preload" as="script"[^>]*>\n?', "", page)
+    body = page.partition("<body")[2]
+    page = _SCRIPT.sub(
+        lambda script: (
+            ""
+            if script["name"] in USED_BY and not re.search(USED_BY[script["name"]], body)
+            else script[0]
+            if " defer" in f" {script['with']}"
+            else f"<script defer {script['with']}></script>"
+        ),
+        page,
+    )
+    # What stands in the page and calls one of them waits as well.
+    page = re.sub(r"<script>(?=\s*(?:DOCUMENTATION_OPTIONS|Search)\.)", '<script type="module">', page)
     before, first, others = page.partition("<img ")
     page = before + first + others.replace("<img ", '<img loading="lazy" ')
     page = page.replace(' aria-label="Toggle hidden content"', "")
+    page = re.sub(r'(search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1", page)
+    logo = r'<div class="sidebar-primary-item">(?=\s*<a class="navbar-brand)'
+    page = re.sub(logo, '<div class="sidebar-primary-item" role="navigation" aria-label="Book">', page)
     page = re.sub(r"<th(?: class=\"[^\"]*\")?>(?:<p></p>)?</th>", "<td></td>", page)
     page = page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    page = page.replace(' role="doc-biblioentry"', "")  # which is for items of a list
     before, first, others = page.partition('<meta name="viewport"')
     return before + first + re.sub(r'\s*<meta name="viewport"[^>]*>', "", others)
 
@@ -197,15 +256,46 @@ def icon_styles(script: str, names: set[str]) -> str:
     return "\n".join(rules) + "\n"
 
 
+def mend_scripts(static: Path) -> None:
+    """Mend the scripts of the theme and of Sphinx.
+
+    Raises
+    ------
+    ValueError
+        If one is not as it was; it is time to see whether it still needs mending.
+    """
+    for name, amiss, mended in MENDED:
+        path = static / name
+        script = path.read_text(encoding="utf-8")
+        if amiss not in script:
+            raise ValueError(f"{name} no longer has {amiss}: see fieldguide.html.MENDED")
+        path.write_text(script.replace(amiss, mended), encoding="utf-8")
+
+
 def finish_site(folder: Path) -> None:
-    """Finish every page in a folder, and write the style sheet of the icons that they show."""
-    names: set[str] = {"xmark"}  # which the theme's script shows
-    for path in sorted(folder.rglob("*.html")):
-        page = path.read_text(encoding="utf-8")
-        names |= icons_shown(page)
-        path.write_text(finish(page), encoding="utf-8")
-    scripts = folder / "_static" / "scripts"
-    script = (scripts / "fontawesome.js").read_text(encoding="utf-8")
-    (folder / "_static" / ICONS).write_text(icon_styles(script, names), encoding="utf-8")
+    """Finish every page in a folder, and write the style sheet and the font that they need."""
+    static = folder / "_static"
+    pages = {
+        path: path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*.html"))
+        if static not in path.parents
+    }
+    mend_scripts(static)
+    links = (found for page in pages.values() for found in _SHEET.finditer(page))
+    sheets = [static / name for name in dict.fromkeys(found["name"] for found in links)]
+    scripts = {found["name"] for page in pages.values() for found in _SCRIPT.finditer(page)}
+    words = set().union(*map(words_of_page, pages.values()))
+    for path in (static / name for name in sorted(scripts) if "fontawesome" not in name):
+        if path.is_file():
+            words |= words_of_script(path.read_text(encoding="utf-8"))
+    every_icon = static / "scripts" / "fontawesome.js"
+    icons = set().union(*map(icons_shown, pages.values())) | {"xmark"}  # which the theme's script shows
+    drawn = icon_styles(every_icon.read_text(encoding="utf-8"), icons)
+    sheet = one_sheet(sheets, static, words) + drawn
+    (static / SHEET).write_text(sheet, encoding="utf-8")
+    write_font(set().union(*map(characters, pages.values())), static / FONT)
+    version = hashlib.sha256(sheet.encode()).hexdigest()[:8]
+    for path, page in pages.items():
+        path.write_text(finish(page, version), encoding="utf-8")
     for name in ("fontawesome.js", "fontawesome.js.map"):
-        (scripts / name).unlink(missing_ok=True)
+        (static / "scripts" / name).unlink(missing_ok=True)

@@ -50,6 +50,8 @@ RESULTS_DEPEND_ON = ("src/**/*.py", "data/*.csv", "data/*.json", "data/*.parquet
 BUT_NOT_ON = (
     "sphinx_ext.py",
     "html.py",
+    "mathml.py",
+    "sheets.py",
     "execution.py",
     "kernel.py",
     "preload.py",
@@ -569,10 +571,10 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
 
 
 def let_pages_be_read_in_parallel(app: Sphinx) -> None:
-    """Declare for two extensions what they do not: neither does anything while a page is read."""
-    for name in ("sphinx_multitoc_numbering", "sphinx-mathjax-offline"):
-        if name in app.extensions and app.extensions[name].parallel_read_safe is None:
-            app.extensions[name].parallel_read_safe = True
+    """Declare for an extension what it does not: it does nothing while a page is read."""
+    numbering = app.extensions.get("sphinx_multitoc_numbering")
+    if numbering is not None and numbering.parallel_read_safe is None:
+        numbering.parallel_read_safe = True
 
 
 def setup(app: Sphinx) -> dict:
@@ -599,5 +601,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("missing-reference", words_in_docstrings)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", describe_page)
-    app.connect("build-finished", finish_pages)
+    app.connect("build-finished", finish_pages, priority=900)  # the theme writes a sheet at the end
     return {"parallel_read_safe": True, "parallel_write_safe": True}
