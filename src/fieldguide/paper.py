@@ -1,7 +1,7 @@
 """The whole book as one PDF and as an ePub: ``python -m fieldguide.paper pdf|epub [FOLDER]``.
 
 ``make pdf`` and ``make epub`` run it. Both are bound from the pages of the site, so no notebook runs
-again and every number is the one that the site shows. A browser sets the mathematics and prints. The
+again and every number is the one that the site shows. A browser prints the PDF and draws the cover. The
 product is checked before it is kept, and put into the site, whose directive ``{editions}`` links to it.
 """
 
@@ -251,8 +251,6 @@ def _long_page(root: Path, chapters: list[Chapter], facts: dict[str, str]) -> st
 {_font_faces()}
 {running}
 </style>
-<script>window.MathJax = {{options: {{ignoreHtmlClass: "bound", processHtmlClass: "math"}}}};</script>
-<script src="{static}/mathjax/tex-chtml.js"></script>
 </head>
 <body class="bound">
 <section class="title-page">
@@ -374,7 +372,7 @@ def _browser() -> Iterator[Any]:
 
 @contextmanager
 def _opened(root: Path, chapters: list[Chapter], facts: dict[str, str]) -> Iterator[Any]:
-    """Open the whole book in a browser, as it is printed, with its mathematics set."""
+    """Open the whole book in a browser, as it is printed."""
     page = root / "_build" / "paper" / "book.html"
     page.write_text(_long_page(root, chapters, facts), encoding="utf-8")
     with _browser() as browser:
@@ -383,18 +381,16 @@ def _opened(root: Path, chapters: list[Chapter], facts: dict[str, str]) -> Itera
         tab.on("requestfailed", lambda request: failed.append(request.url))
         tab.emulate_media(media="print", color_scheme="light")
         tab.goto(page.as_uri())
-        tab.evaluate("async () => { await MathJax.startup.promise; await document.fonts.ready; }")
+        tab.evaluate("async () => { await document.fonts.ready; }")
         wide = tab.evaluate(
-            """() => [...document.querySelectorAll('pre, table, img, mjx-math, dt, h1, h2, h3')]
+            """() => [...document.querySelectorAll('pre, table, img, math, dt, h1, h2, h3')]
             .filter(tag => tag.getBoundingClientRect().right > innerWidth + 1 ||
                            tag.matches('pre, dt') && tag.scrollWidth > tag.clientWidth + 1)
             .map(tag => `${tag.closest('article')?.id}: ${tag.tagName.toLowerCase()} ` +
                         `${(tag.textContent || tag.getAttribute('alt') || '').trim().slice(0, 60)}`)"""
         )
         broken = tab.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)")
-        wrong = tab.evaluate("[...document.querySelectorAll('mjx-merror')].map(m => m.textContent)")
         trouble = [f"could not be loaded: {url}" for url in dict.fromkeys([*failed, *broken])]
-        trouble += [f"mathematics that is not understood: {words}" for words in wrong]
         trouble += [f"wider than the paper: {words}" for words in wide]
         if trouble:
             raise PaperError("\n".join(trouble))
@@ -532,9 +528,6 @@ def make_epub(root: Path, path: Path) -> None:
     """
     chapters, facts = chapters_of(root), facts_of(root)
     with _opened(root, chapters, facts) as tab:
-        formulas = tab.evaluate(
-            "[...MathJax.startup.document.math].map(item => MathJax.startup.toMML(item.root))"
-        )
         tab.emulate_media(media="screen", color_scheme="light")
         tab.set_viewport_size(COVER)
         tab.evaluate(
@@ -545,10 +538,7 @@ def make_epub(root: Path, path: Path) -> None:
     html = root / "_build" / "html"
     files: dict[str, bytes] = {"cover.png": cover}
     files["style.css"] = (html / "_static" / "edition.css").read_bytes()
-    remaining = iter(formulas)
     for chapter in chapters:
-        for tag in chapter.article.select(".math"):
-            tag.replace_with(BeautifulSoup(_mathml(next(remaining), tag.get_text()), "html.parser"))
         for image in chapter.article.select("img"):
             source = html / unquote(str(image["src"]))
             image["src"] = f"images/{source.name}"
@@ -581,12 +571,6 @@ def without_variables(picture: str) -> str:
     if "var(" in picture:
         raise PaperError("a picture uses a variable of CSS without a value to fall back on")
     return picture
-
-
-def _mathml(formula: str, tex: str) -> str:
-    formula = re.sub(r' (?:data-[\w-]+|class)="[^"]*"', "", formula)
-    source = re.sub(r"\s+", " ", tex.strip()[2:-2]).strip()
-    return formula.replace("<math ", f'<math alttext="{escape(source)}" ', 1)
 
 
 def _as_xml(body: str) -> str:
