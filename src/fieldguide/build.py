@@ -66,18 +66,15 @@ def is_current(root: Path) -> bool:
     """Return whether the site was built from what is there now, and is still as it was built."""
     try:
         stamp = json.loads((root / "_build" / "site.json").read_text(encoding="utf-8"))
-        return stamp == _stamp(root)
+        return stamp == {"inputs": digest_of_site(root), "pages": _listing(root / "_build" / "html")}
     except (OSError, ValueError):
         return False
 
 
-def _stamp(root: Path) -> dict[str, str]:
-    return {"inputs": digest_of_site(root), "pages": _listing(root / "_build" / "html")}
-
-
-def keep_stamp(root: Path) -> None:
-    """Note that the site as it lies there now is that of the present sources."""
-    (root / "_build" / "site.json").write_text(json.dumps(_stamp(root)), encoding="utf-8")
+def keep_stamp(root: Path, inputs: str) -> None:
+    """Note from which sources, told by their digest, the site was built that lies there now."""
+    stamp = {"inputs": inputs, "pages": _listing(root / "_build" / "html")}
+    (root / "_build" / "site.json").write_text(json.dumps(stamp), encoding="utf-8")
 
 
 def build(root: Path) -> int:
@@ -102,13 +99,14 @@ def build(root: Path) -> int:
         _say("Another build is at work in this folder; waiting for it.")
         held = lock.acquire()
     with held:
+        inputs = digest_of_site(root)  # what is changed while the book is built is not in it
         if is_current(root):
             _say("Nothing has changed since the book was built.")
         elif trouble := _build_anew(root):
             _say(f"\n{'─' * 80}\n{trouble}\n{'─' * 80}")
             return 1
         else:
-            keep_stamp(root)
+            keep_stamp(root, inputs)
         first = root / "_build" / "html" / f"{toc['root']}.html"
         _say(f"The book is built. First page: {first.as_uri()}")
     return 0

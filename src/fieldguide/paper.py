@@ -782,6 +782,7 @@ def make(root: Path, kind: str) -> int:
     name = f"{slug_of(facts_of(root)['title'])}.{kind}"
     draft = folder / f"draft.{kind}"
     with FileLock(root / "_build" / "build.lock"):
+        digest = digest_of_site(root)
         try:
             if kind == "pdf":
                 said = f"{make_pdf(root, draft)} pages"
@@ -792,13 +793,11 @@ def make(root: Path, kind: str) -> int:
             print(f"{'─' * 80}\nThe {KINDS[kind]} was not made.\n\n{trouble}\n{'─' * 80}", flush=True)
             return 1
         os.replace(draft, folder / name)
-        current = {
-            other: [path.name, digest_of_site(root)] for other, path in current_editions(root).items()
-        }
-        current[kind] = [name, digest_of_site(root)]
+        current = {other: [path.name, digest] for other, path in current_editions(root).items()}
+        current[kind] = [name, digest]
         (folder / "made.json").write_text(json.dumps(current), encoding="utf-8")
         link_editions(root, root / "_build" / "html")
-        keep_stamp(root)
+        keep_stamp(root, digest)
     size = (folder / name).stat().st_size / 1e6
     print(f"The {KINDS[kind]} is made ({said}, {size:.1f} MB): {(folder / name).as_uri()}", flush=True)
     return 0
