@@ -513,6 +513,7 @@ TEXT: dict[str, list[str]] = {
         "Fit with `wishart({3 + half_step})` and `wishart({3 + 2 * half_step})`",
         "of the {students['school'].nunique()} schools",
     ],
+    "book/teach.md": ["CC BY {4.0}"],
     "README.md": [
         f"the {SURVEY} Bangladesh Fertility Survey ({THREE} women)",
         "Python {lowest_python()} or later",
@@ -580,7 +581,6 @@ CODE: dict[str, list[str]] = {
         "contours hold {shares_held()[0]}, {shares_held()[1]}, {shares_held()[2]} and "
         "{percent(max(CONTOUR_SHARES))})",
         "transitions of {kept(ch3)} ¶",
-        "exact answer has {percent(low_share)}",
         "{Word(seeds(ch3, 'centered_model'))} seeds:",
         "in the lowest {percent(low_share)} of σ",
         "Over {seeds(ch3, 'centered_model')} seeds",
@@ -591,6 +591,7 @@ CODE: dict[str, list[str]] = {
         "the lowest {percent(low_share)} of the exact σ",
     ],
     ch4: [
+        "transitions ¶ of {kept(ch4)}",
         "{Word(seeds(ch4, 'centered_model'))} seeds at each",
         "of {word(seeds(ch4, 'centered_model'))} seeds",
         "a draw at {target('mme2')} costs",
@@ -675,7 +676,7 @@ CODE: dict[str, list[str]] = {
         "data, {kept(ch10)} draws each",
         "transitions of {kept(ch10)} at",
         "transitions of {kept(ch10)}, and",
-        "Divergences in {kept(ch10)}",
+        "divergences of {kept(ch10)}",
         "Solid: target_accept {solid()}; dashed: {dashed()}.",
         "divergences at {dashed()} go from … at times 1 to … at times {shown_size()}. Non-centered "
         "cost at {solid()} goes",

@@ -2,16 +2,21 @@
 
 import functools
 import re
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT, needs_browser
+from PIL import Image, ImageStat
 
+from fieldguide.picture import CARD, NARROW, WIDE
 from fieldguide.sphinx_ext import pages_of_toc
 
 PAGES = [f"{page}.html" for page in pages_of_toc(ROOT)]
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 
 
 @functools.cache
@@ -110,12 +115,57 @@ def test_page_does_not_scroll_sideways_on_a_phone_or_enlarged(server, browser, p
     for width in (390, 320, 640):
         tab.set_viewport_size({"width": width, "height": 844})
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    # Beside both sidebars nothing is wider than its column; on a phone it scrolls within it.
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    wider = (
+        "[...document.querySelectorAll('article :is(pre, table, math, img)')].filter(tag => "
+        "tag.checkVisibility() && (tag.getBoundingClientRect().right > "
+        "tag.closest('article').getBoundingClientRect().right + 1 || "
+        "tag.matches('pre') && tag.scrollWidth > tag.clientWidth + 1))"
+        ".map(tag => tag.textContent.trim().slice(0, 60))"
+    )
+    assert tab.evaluate(wider) == []
     tab.close()
 
 
 @needs_browser
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_drawings_follow_the_page_whatever_the_system_says(server, browser, mode):
+    other = {"light": "dark", "dark": "light"}[mode]
+    tab = browser.new_page(color_scheme=other, viewport={"width": 1280, "height": 900})
+    tab.goto(server + PAGES[0])
+    tab.evaluate(f"document.documentElement.dataset.theme = '{mode}'")
+    tab.wait_for_function("document.querySelector('figure.fieldguide img').complete")
+    with Image.open(BytesIO(tab.locator("figure.fieldguide img").first.screenshot())) as shown:
+        corner, mean = shown.convert("L").getpixel((1, 1)), ImageStat.Stat(shown.convert("L")).mean[0]
+    assert (corner > 250 and mean > 200) if mode == "light" else (corner < 25 and mean < 60)
+    tab.close()
+
+
+@needs_browser
+def test_a_phone_loads_the_drawings_that_are_made_for_it(site, server, browser):
+    for width, drawing in ((390, "picture source"), (1280, "picture img")):
+        tab = browser.new_page(viewport={"width": width, "height": 844})
+        loaded = []
+        tab.on("response", lambda answer, loaded=loaded: loaded.append(answer.url))
+        tab.goto(server + CHAPTERS[0])
+        tab.wait_for_load_state("networkidle")
+        pictures = "[...document.querySelectorAll('figure.fieldguide img')]"
+        tab.evaluate(f"{pictures}.forEach(image => image.scrollIntoView())")
+        tab.wait_for_function(f"{pictures}.every(image => image.complete && image.naturalWidth)")
+        shown = tab.evaluate(f"{pictures}.map(image => [image.currentSrc, image.width])")
+        files = [tag.get("srcset") or tag["src"] for tag in soup_of(site / CHAPTERS[0]).select(drawing)]
+        assert [url.rpartition("/")[2] for url, _ in shown] == [f.rpartition("/")[2] for f in files]
+        assert sorted(url for url in loaded if url.endswith(".svg") and "_images" in url) == sorted(
+            url for url, _ in shown
+        )
+        assert all(size == NARROW for _, size in shown) if width == 390 else True
+        tab.close()
+
+
+@needs_browser
 def test_dark_mode_keeps_text_readable(server, browser):
-    """Captions stand on the page's background, figures on white."""
+    """Captions stand on the page's background."""
     tab = browser.new_page(color_scheme="dark")
     tab.goto(server + next(page for page in PAGES if "01_data" in page))
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
@@ -125,11 +175,7 @@ def test_dark_mode_keeps_text_readable(server, browser):
     )
     assert tab.evaluate(luminance % "backgroundColor", "figure.fieldguide") == "clear"
     assert tab.evaluate(luminance % "color", "figure.fieldguide figcaption") > 120
-    assert tab.evaluate(luminance % "backgroundColor", "figure.fieldguide img") == 255
     tab.close()
-
-
-CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 
 
 @needs_browser
@@ -212,3 +258,76 @@ def test_the_first_page_says_of_every_chapter_what_it_finds(site):
     ):
         claims = soup_of(site / "notebooks" / link["href"].rpartition("/")[2]).select("ul.claims li")
         assert finding.text.strip() in [claim.text.strip() for claim in claims]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_headings_go_down_one_level_at_a_time(site, page):
+    levels = [int(tag.name[1]) for tag in soup_of(site / page).select("article :is(h1, h2, h3, h4, h5)")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in pairwise(levels))
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_every_figure_is_drawn_twice_and_says_how_large_it_is(site, page):
+    figures = soup_of(site / page).select("figure.fieldguide")
+    assert figures
+    for figure in figures:
+        for tag, width in (
+            (figure.select_one("picture img"), WIDE),
+            (figure.select_one("source"), NARROW),
+        ):
+            assert int(tag["width"]) == width
+            assert int(tag["height"]) > 100
+
+
+def test_predictions_and_findings_are_set_apart(site):
+    boxes = {
+        page: soup_of(site / page).select("article .prediction, article .finding") for page in CHAPTERS
+    }
+    asked = [box for several in boxes.values() for box in several if "prediction" in box["class"]]
+    assert len(asked) > 5
+    for page in CHAPTERS:
+        text = soup_of(site / page).select_one("article").text
+        said = text.count("Predict before you look.") + text.count("The verdict.")
+        assert len(boxes[page]) == said
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_folds_that_show_nothing_do_not_stand_in_a_row(site, page):
+    for cell in soup_of(site / page).select("article div.cell.tag_hide-input"):
+        after = cell.find_next_sibling()
+        silent = [one for one in (cell, after) if one is not None and not one.select(".cell_output")]
+        assert len(silent) < 2 or "tag_hide-input" not in (after.get("class") or [])
+
+
+def test_cells_beyond_the_usual_limits_are_tinted(site):
+    table = soup_of(site / "notebooks/03_centered.html").select_one("#tab-scoreboard-centered")
+    rows = {row.select_one("td").text.strip(): row.select("td")[1:] for row in table.select("tbody tr")}
+    for measure, limit in (("divergences", lambda v: v > 0), ("min bulk ESS", lambda v: v < 400)):
+        for cell in rows[measure]:
+            assert ("bad" in (cell.get("class") or [])) == limit(float(cell.text))
+    assert not any("bad" in (cell.get("class") or []) for cell in rows["gradient evaluations"])
+
+
+def test_a_teacher_is_told_what_each_chapter_teaches_and_takes(site):
+    listed = soup_of(site / "book/teach.html").select("dl.findings")[0]
+    assert [link["href"].rpartition("/")[2] for link in listed.select("dt a")] == [
+        page.rpartition("/")[2] for page in CHAPTERS
+    ]
+    for page, said in zip(CHAPTERS, listed.select("dd"), strict=True):
+        chapter = soup_of(site / page)
+        goal = chapter.select_one("article p:not(.running-time)").text
+        assert said.select("p")[0].text.lower()[1:40] in goal.lower()
+        exercises = len(chapter.select("section#exercises > section"))
+        assert exercises > 0
+        assert (
+            said.select("p")[1].text
+            == f"{chapter.select_one('.running-time').text} {exercises} exercises."
+        )
+
+
+def test_messengers_show_the_hero(site):
+    with Image.open(site / "_static" / "card.png") as card:
+        assert card.width == CARD
+        assert 0.4 < card.height / card.width < 0.7

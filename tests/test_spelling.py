@@ -25,6 +25,7 @@ BRITISH_TOO = {"biased", "center", "fro", "math", "program", "story"}
 def words_of(text: str) -> str:
     """Return a text in Markdown or a docstring without its code, mathematics and addresses."""
     text = TERMS.sub("", text)
+    text = re.sub(r"\{[^{}]*\bcolor:[^{}]*\}|\)\.color\b", "", text)  # style sheets in tests
     text = re.sub(r"^(?P<fence>`{3,}|~{3,})(?!\{).*?^(?P=fence)$", "", text, flags=re.M | re.S)
     text = re.sub(r"^ *[\w, ]+ : .*$", "", text, flags=re.MULTILINE)  # a parameter and its type
     text = re.sub(

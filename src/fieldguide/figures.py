@@ -231,6 +231,10 @@ WORDS = {
 """What figures call a model's variables."""
 
 
+BAND = 0.99
+"""Probability with which the band of a rank plot holds all chains, if they agree."""
+
+
 class Labeller(BaseLabeller):
     """Names variables in words, for any plot of ArviZ (``labeller=Labeller()``)."""
 
@@ -284,7 +288,7 @@ def plot_traces(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> P
 def plot_ranks(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> PlotCollection:
     """Draw how far each chain is ahead of its fair share of the ranks, from the lowest on.
 
-    The band holds, with probability 99%, four chains of independent draws from one distribution
+    The band holds, with probability `BAND`, chains of independent draws from one distribution
     (Säilynoja and others, 2022). Draws of a chain resemble each other, so that lines of a sound fit may
     leave it a little.
 
@@ -302,7 +306,7 @@ def plot_ranks(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> Pl
         var_names=list(variables),
         coords=where,
         method="envelope",
-        envelope_prob=0.99,
+        envelope_prob=BAND,
         thin=False,
         visuals={
             "ecdf_lines": {"lw": 1.3},

@@ -24,7 +24,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
-from fieldguide.picture import draw
+from fieldguide.picture import card, draw
 from fieldguide.scores import THRESHOLDS, Score, scoreboard
 from fieldguide.seen import Known, check_words, describe, facts
 from fieldguide.style import use_style
@@ -43,7 +43,12 @@ def setup() -> None:
 
 
 def show_figure(
-    figure: Any, name: str, caption: str, alt: str, fits: Sequence[xr.DataTree] | Mapping = ()
+    figure: Any,
+    name: str,
+    caption: str,
+    alt: str,
+    fits: Sequence[xr.DataTree] | Mapping = (),
+    as_card: bool = False,
 ) -> None:
     """Display a figure with caption and alternative text, and close it.
 
@@ -59,6 +64,8 @@ def show_figure(
         What the picture says to someone who cannot see it, with the values that matter.
     fits : sequence or mapping of DataTree, optional
         Fits from which the values shown were computed. Draws are recognised by their values.
+    as_card : bool
+        Whether messengers show this figure beside a link to the book.
 
     Raises
     ------
@@ -74,6 +81,7 @@ def show_figure(
     known = Known(_namespace() | {"what was given": fits})
     seen = describe(figure, known, fits=fits, data=_data_of(given))
     check_words(f"{caption}\n{alt}", seen, known)
+    picture = card(figure) if as_card else ""
     wide, narrow = draw(figure, name)
     plt.close(figure)
     source = f"data:image/svg+xml;base64,{b64encode(wide.svg.encode()).decode()}"
@@ -89,6 +97,7 @@ def show_figure(
         "caption": caption,
         "name": name,
         "seen": seen,
+        "card": picture,
     }
     display({FIGURE_MIME: content, "text/html": page}, raw=True)
 

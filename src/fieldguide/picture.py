@@ -38,6 +38,8 @@ WIDE, NARROW = 672, 350
 """Widths in pixels of the text's column on a desk, and on a phone."""
 SMALLEST_TEXT = 11
 """Pixels."""
+CARD = 1200
+"""Width in pixels of the picture that messengers show."""
 _DENSE = {True: 250, False: 800}
 """Points from which on dots (True) and lines (False) are drawn as a picture."""
 _RASTER_DPI = 2 * PIXELS_PER_INCH
@@ -109,6 +111,14 @@ def _checked(figure: Figure, name: str, where: str) -> Picture:
         raise LayoutError(f"figure {name!r}, {where}: " + "; ".join(faults))
     width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
     return Picture(_for_light_and_dark(buffer.getvalue(), width, height), width, height)
+
+
+def card(figure: Figure) -> str:
+    """Return a figure as messengers show it beside a link: a PNG on white, in base64."""
+    buffer = io.BytesIO()
+    dpi = CARD / figure.get_figwidth()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", bbox_inches=None)
+    return _smaller(b64encode(buffer.getvalue()).decode())
 
 
 # ---------------------------------------------------------------------------------------------

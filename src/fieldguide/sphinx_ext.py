@@ -14,6 +14,7 @@ import shutil
 import sys
 import textwrap
 import threading
+from binascii import a2b_base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -72,6 +73,7 @@ BUILT = "when this page was built."
 SHORTEST_ALT = 15
 WORDS_PER_MINUTE = 200  # of prose that is not skimmed
 ANY_REPOSITORY = "https://github.com/OWNER/NAME"  # so written in a page
+CARD = "card.png"  # what messengers show beside a link
 LONGEST_DESCRIPTION = 160  # letters that a search engine shows
 
 
@@ -286,6 +288,9 @@ class FigureFrom(SphinxDirective):
             if content["name"] == name:
                 figure = _figure(content, self._write)
                 figure["classes"].append("fieldguide")
+                if content["card"]:
+                    path = Path(self.config.nb_execution_cache_path) / CARD
+                    path.write_bytes(a2b_base64(content["card"]))
                 return [figure]
         raise self.error(f"{notebook} shows no figure named {name}")
 
@@ -551,11 +556,7 @@ def describe_page(
     )
     description = textwrap.shorten(" ".join(paragraphs), LONGEST_DESCRIPTION, placeholder=" …")
     context["metatags"] += about(
-        context["title"],
-        description,
-        f"{pagename}.html",
-        app.config.html_baseurl,
-        "_static/key-figure.png",
+        context["title"], description, f"{pagename}.html", app.config.html_baseurl, f"_static/{CARD}"
     )
 
 
@@ -563,6 +564,9 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
     """Mend the pages when all of them are written."""
     if exception is None and app.builder.format == "html":
         finish_site(Path(app.outdir))
+        card = Path(app.config.nb_execution_cache_path) / CARD
+        if card.is_file():
+            shutil.copyfile(card, Path(app.outdir) / "_static" / CARD)
         link_editions(Path(app.srcdir), Path(app.outdir))
         if app.config.html_baseurl:
             pages = [f"{page}.html" for page in pages_of_toc(Path(app.srcdir))]
