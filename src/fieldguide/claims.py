@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from fieldguide.outputs import CLAIMS_MIME
 
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 class FalseClaimError(AssertionError):
     """A page claims something that its own computation contradicts."""
+
+
+def typeset(text: str) -> str:
+    """Return a sentence with its numbers as they are printed: powers of ten, minus signs, one zero.
+
+    >>> typeset("up to 6e-14, from 2e+07 to -0.90, -0% and 0e+00")
+    'up to 6 × 10⁻¹⁴, from 2 × 10⁷ to −0.90, 0% and 0'
+    """
+    text = re.sub(r"\b0(?:\.0+)?e[+-]00\b", "0", text)
+    text = re.sub(r"\b(\d(?:\.\d+)?)e([+-])0*(\d+)\b", _power, text)
+    text = re.sub(r"(?<![\w.,)%-])-(?=\d)", "\N{MINUS SIGN}", text)
+    return re.sub(r"\N{MINUS SIGN}(0(?:\.0+)?)(?![\d.])", r"\1", text)
+
+
+def _power(found: re.Match) -> str:
+    sign = "\N{SUPERSCRIPT MINUS}" if found[2] == "-" else ""
+    return f"{found[1]} × 10{sign}{found[3].translate(SUPERSCRIPTS)}"
 
 
 @dataclass
@@ -44,7 +64,7 @@ class Claims:
         FalseClaimError
             If the claim does not hold; the message carries the sentence and all figures.
         """
-        text = sentence.format(**figures)
+        text = typeset(sentence.format(**figures))
         if not bool(holds):
             values = ", ".join(f"{name} = {value!r}" for name, value in figures.items())
             raise FalseClaimError(f"This page claims: {text!r} That is false. Figures: {values}")

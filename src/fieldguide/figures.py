@@ -308,6 +308,7 @@ def plot_ranks(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> Pl
         method="envelope",
         envelope_prob=BAND,
         thin=False,
+        stats={"ecdf_pit": {"n_simulations": 400}},  # ArviZ takes 1000, and four seconds
         visuals={
             "ecdf_lines": {"lw": 1.3},
             "credible_interval": {"color": "#b3b3b3", "alpha": 0.4},

@@ -90,7 +90,6 @@ def draw(figure: Figure, name: str) -> tuple[Picture, Picture]:
     figure.set_size_inches(WIDE / PIXELS_PER_INCH, height)
     _draw_dense_marks_as_picture(figure)
     written = {text: text.get_text() for text in _breakable(figure)}
-    _break_lines(figure)
     wide = _checked(figure, name, "on a desk")
     for text, words in written.items():
         text.set_text(words)
@@ -99,16 +98,21 @@ def draw(figure: Figure, name: str) -> tuple[Picture, Picture]:
 
 
 def _checked(figure: Figure, name: str, where: str) -> Picture:
-    """Draw a figure as it is laid out, and refuse what cannot be read."""
+    """Lay a figure out, refuse what cannot be read, and draw it."""
+    figure.draw_without_rendering()
+    if _break_lines(figure):
+        figure.draw_without_rendering()
+    if faults := list(_faults(figure)):
+        raise LayoutError(f"figure {name!r}, {where}: " + "; ".join(faults))
+    engine = figure.get_layout_engine()
+    figure.set_layout_engine("none")  # what was laid out stays in its place
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(
             buffer, format="svg", dpi=_RASTER_DPI, facecolor="none", bbox_inches=None, metadata=nothing
         )
-    faults = list(faults_of(figure))
-    if faults:
-        raise LayoutError(f"figure {name!r}, {where}: " + "; ".join(faults))
+    figure.set_layout_engine(engine)
     width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
     return Picture(_for_light_and_dark(buffer.getvalue(), width, height), width, height)
 
@@ -208,7 +212,6 @@ def stack(figure: Figure) -> None:
     for text in figure.findobj(Text):
         text.set_fontsize(max(0.94 * float(text.get_fontsize()), 8.5))
     _legends_above(figure)
-    _break_lines(figure)
 
 
 def _legends_above(figure: Figure) -> None:
@@ -257,25 +260,28 @@ def _breakable(figure: Figure) -> Iterator[Text]:
         yield from (*_titles(ax), ax.xaxis.label, ax.yaxis.label)
 
 
-def _break_lines(figure: Figure) -> None:
-    """Break titles and words at axes into lines that are no longer than their panel."""
-    figure.draw_without_rendering()
+def _break_lines(figure: Figure) -> bool:
+    """Break titles and words at axes that are longer than their panel; return whether any were."""
+    broken = False
     for ax in figure.axes:
         panel = ax.get_window_extent()
         for text in _titles(ax):
-            _break(text, text.get_window_extent().width, figure.bbox.width - panel.x0, panel.width)
+            room = min(figure.bbox.width - panel.x0, 1.15 * panel.width)
+            broken |= _break(text, text.get_window_extent().width, room)
         for label, side in ((ax.xaxis.label, "width"), (ax.yaxis.label, "height")):
-            _break(label, getattr(label.get_window_extent(), side), getattr(panel, side))
+            broken |= _break(label, getattr(label.get_window_extent(), side), getattr(panel, side))
+    return broken
 
 
-def _break(text: Text, long: float, room: float, share: float | None = None) -> None:
-    """Break words into lines if they are longer than the room, or (with a margin) their share of it."""
+def _break(text: Text, long: float, room: float) -> bool:
+    """Break words into lines if they are longer than the room."""
     letters = max(map(len, text.get_text().split("\n")), default=0)
-    room = min(room, 1.15 * share) if share else room
-    if letters and long > room:
-        most = max(12, int(letters * room / long) - 1)
-        lines = [textwrap.fill(line, most) for line in text.get_text().split("\n")]
-        text.set_text("\n".join(lines))
+    if not letters or long <= room:
+        return False
+    most = max(12, int(letters * room / long) - 1)
+    lines = [textwrap.fill(line, most) for line in text.get_text().split("\n")]
+    text.set_text("\n".join(lines))
+    return True
 
 
 # ---------------------------------------------------------------------------------------------
@@ -296,6 +302,10 @@ def faults_of(figure: Figure) -> Iterator[str]:
         have numbers and no words.
     """
     figure.draw_without_rendering()
+    yield from _faults(figure)
+
+
+def _faults(figure: Figure) -> Iterator[str]:
     scale = PIXELS_PER_INCH / figure.dpi
     renderer = cast("Any", figure.canvas).get_renderer()
     canvas = figure.bbox

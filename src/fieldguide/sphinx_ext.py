@@ -38,7 +38,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
-from fieldguide.claims import FalseClaimError
+from fieldguide.claims import FalseClaimError, typeset
 from fieldguide.execution import Run, run_in_parallel
 from fieldguide.html import BRANCH, about, finish_site, repository_address, site_address, sitemap
 from fieldguide.kernel import PARENT, stop_with
@@ -436,12 +436,25 @@ def _about_chapter(app: Sphinx, chapter: str) -> tuple[str, str, str, int] | Non
 def box_predictions_and_findings(app: Sphinx, doctree: nodes.document) -> None:
     """Set what the reader is asked to predict, and what was found, apart from the text."""
     for paragraph in list(doctree.findall(nodes.paragraph)):
-        if len(paragraph) and isinstance(paragraph[0], nodes.strong):
-            kind = BOXES.get(paragraph[0].astext())
-            if kind:
-                box = nodes.container(classes=[kind])
-                paragraph.replace_self(box)
-                box += paragraph
+        first = next((child for child in paragraph if child.astext()), None)
+        kind = BOXES.get(first.astext()) if isinstance(first, nodes.strong) else None
+        if kind:
+            box = nodes.container(classes=[kind])
+            paragraph.replace_self(box)
+            box += paragraph
+
+
+def typeset_numbers(app: Sphinx, doctree: nodes.document) -> None:
+    """Write the numbers of sentences and tables as they are printed; code stays as it is."""
+    for text in list(doctree.findall(nodes.Text)):
+        written = typeset(text.astext())
+        if written != text.astext() and not _is_code(text.parent):
+            text.parent.replace(text, nodes.Text(written))
+
+
+def _is_code(node: nodes.Element | None) -> bool:
+    code = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, addnodes.desc)
+    return node is not None and (isinstance(node, code) or _is_code(node.parent))
 
 
 def join_folded_code(app: Sphinx, doctree: nodes.document) -> None:
@@ -601,6 +614,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-read", say_running_time)
     app.connect("doctree-read", box_predictions_and_findings)
     app.connect("doctree-read", join_folded_code)
+    app.connect("doctree-read", typeset_numbers)
     app.connect("doctree-resolved", list_chapters)
     app.connect("missing-reference", words_in_docstrings)
     app.connect("html-page-context", drop_thebe, priority=900)
