@@ -134,7 +134,7 @@ def test_drawings_follow_the_page_whatever_the_system_says(server, browser, mode
     other = {"light": "dark", "dark": "light"}[mode]
     tab = browser.new_page(color_scheme=other, viewport={"width": 1280, "height": 900})
     tab.goto(server + PAGES[0])
-    tab.evaluate(f"document.documentElement.dataset.theme = '{mode}'")
+    tab.evaluate(f"document.documentElement.setAttribute('data-theme', '{mode}')")
     tab.wait_for_function("document.querySelector('figure.fieldguide img').complete")
     with Image.open(BytesIO(tab.locator("figure.fieldguide img").first.screenshot())) as shown:
         corner, mean = shown.convert("L").getpixel((1, 1)), ImageStat.Stat(shown.convert("L")).mean[0]
@@ -168,7 +168,7 @@ def test_dark_mode_keeps_text_readable(server, browser):
     """Captions stand on the page's background."""
     tab = browser.new_page(color_scheme="dark")
     tab.goto(server + next(page for page in PAGES if "01_data" in page))
-    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert tab.evaluate("document.documentElement.getAttribute('data-theme')") == "dark"
     luminance = (
         "s => { const c = getComputedStyle(document.querySelector(s)).%s.match(/[\\d.]+/g).map(Number);"
         "return c.length > 3 && c[3] === 0 ? 'clear' : (c[0] + c[1] + c[2]) / 3; }"

@@ -45,6 +45,8 @@ def to_mathml(tex: str, display: bool = False) -> str:
     ValueError
         If the equation has a command that is not understood.
     """
+    if display and "&" in tex and r"\begin" not in tex:  # as Sphinx has it, lines are aligned
+        tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
     aligned = re.sub(r"\{(?:aligned|split)\}", "{align*}", tex.strip())  # which latex2mathml aligns
     written = convert(aligned, display="block" if display else "inline")
     if strange := re.findall(r"\\\w*|<mi>&amp;</mi>|<mi>&</mi>", written):
