@@ -144,6 +144,7 @@ def _for_light_and_dark(svg: str, width: int, height: int) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"base64,([A-Za-z0-9+/=\s]+)", lambda found: f"base64,{_smaller(found[1])}", svg)
+    svg = re.sub(r"<path (?![^>]*\bd=)[^>]*/>", "", svg)  # of marks outside of the panel: no path
     svg = re.sub(r">\s+<", ">\n<", svg)
     colors = {"#000000", "#ffffff"}
 

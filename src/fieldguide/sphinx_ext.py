@@ -97,6 +97,15 @@ def pages_of_toc(root: Path) -> list[str]:
     return [str(page) for page in parse_toc_yaml(root / "_toc.yml")]
 
 
+def place_in_book(root: Path, page: str) -> str:
+    """Return where in its part a page stands: ``The case study, 3 of 6.``; empty if in none."""
+    for part in parse_toc_yaml(root / "_toc.yml").root.subtrees:
+        pages = [str(one) for one in part.items]
+        if page in pages and part.caption:
+            return f"{part.caption}, {pages.index(page) + 1} of {len(pages)}."
+    return ""
+
+
 class ChaptersFailedError(SphinxError):
     """Chapters did not run through; the message says where, why and what to do."""
 
@@ -501,6 +510,7 @@ def say_running_time(app: Sphinx, doctree: nodes.document) -> None:
     words = sum(len(paragraph.astext().split()) for paragraph in doctree.findall(nodes.paragraph))
     minutes = max(1, round(words / WORDS_PER_MINUTE))
     text = (
+        f"{place_in_book(Path(app.srcdir), app.env.docname)} "
         f"{minutes} minute{'s' if minutes > 1 else ''} to read; the notebook ran in {seconds:.0f} "
         f"seconds {BUILT}"
     )
