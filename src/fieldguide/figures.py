@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fieldguide.fits import divergences, problem_of_fit
 from fieldguide.fits import label as label_of
@@ -174,7 +174,7 @@ def plot_funnels(
         if exact.problem != first.problem:
             plot_exact_contours(ax, first, sigma_range=sigma_range, color="0.7")
         plot_funnel(ax, draws, exact, sigma_range=sigma_range)
-        ax.set_title(f"{title(draws)}\n{divergences(draws)} divergences", fontsize=11)
+        ax.set_title(f"{title(draws)}\n{divergences(draws)} divergences", fontsize=10 if shape else 11)
         ax.label_outer()
         smallest = float(draws["posterior"]["sigma"].min())
         below = float(exact.cdf("sigma", smallest))
@@ -322,6 +322,7 @@ def plot_ranks(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> Pl
     panels[0].set_ylabel("ahead of its share")
     for ax in panels:
         ax.set_xticks([0, 0.5, 1], ["lowest", "", "highest"])
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.label_outer()
     return plot

@@ -144,7 +144,7 @@ def _for_light_and_dark(svg: str, width: int, height: int) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"base64,([A-Za-z0-9+/=\s]+)", lambda found: f"base64,{_smaller(found[1])}", svg)
-    svg = re.sub(r"<path (?![^>]*\bd=)[^>]*/>", "", svg)  # of marks outside of the panel: no path
+    svg = re.sub(r"<path (?![^>]*\bd=)", '<path d="" ', svg)  # of marks outside of the panel
     svg = re.sub(r">\s+<", ">\n<", svg)
     colors = {"#000000", "#ffffff"}
 
@@ -158,7 +158,8 @@ def _for_light_and_dark(svg: str, width: int, height: int) -> str:
         "".join(f"--c{color[1:]}:{of(color)};" for color in sorted(colors)) for of in (str, in_the_dark)
     )
     style = (
-        f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}"
+        "image{filter:brightness(1.5)}}"
         "svg{fill:var(--c000000,#000000)}</style>"
         '<rect width="100%" height="100%" style="fill: var(--cffffff, #ffffff)"/>'
     )

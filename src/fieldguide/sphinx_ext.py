@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -263,8 +264,19 @@ def _figure(content: dict, write: Callable[[str], str]) -> nodes.figure:
         figure += nodes.image(
             uri=uri, alt=content["alt"], width=width, height=height, classes=[kind, "dark-light"]
         )
-    figure += nodes.caption(text=content["caption"])
+    figure += nodes.caption("", "", *_in_ink(content["caption"]))
     return figure
+
+
+def _in_ink(caption: str) -> Iterator[nodes.Node]:
+    """Yield the words of a caption; what is drawn in black is drawn in white on a dark page."""
+    for words in re.split(r"\b([Bb]lack)\b", caption):
+        if words.lower() == "black":
+            white = "White" if words[0] == "B" else "white"
+            yield nodes.inline(text=words, classes=["in-the-light"])
+            yield nodes.inline(text=white, classes=["in-the-dark"])
+        elif words:
+            yield nodes.Text(words)
 
 
 def _table_node(renderer: Any, content: dict) -> nodes.table:
@@ -313,7 +325,7 @@ class FigureFrom(SphinxDirective):
 class Findings(SphinxDirective):
     """List chapters, each with one of its claims as that was computed by this build.
 
-    A line of the content names a page and how the claim begins:
+    A line of the content names a page and words of the claim:
     ``notebooks/03_centered: The centered form diverged``.
     """
 
@@ -323,11 +335,11 @@ class Findings(SphinxDirective):
         """Return the list: the title of each chapter with its link, and the sentence."""
         found = nodes.definition_list(classes=["findings"])
         for line in filter(None, map(str.strip, self.content)):
-            page, _, start = line.partition(": ")
+            page, _, words = line.partition(": ")
             claims = [one for many in shown_by(self, f"{page}.ipynb", CLAIMS_MIME) for one in many]
-            sentence = next((one for one in claims if one.startswith(start)), None)
+            sentence = next((one for one in claims if words in one), None)
             if sentence is None:
-                raise self.error(f"{page} claims nothing that begins with {start!r}")
+                raise self.error(f"{page} claims nothing with the words {words!r}")
             link = addnodes.pending_xref(
                 "",
                 nodes.inline(text=page),
@@ -417,7 +429,8 @@ def list_chapters(app: Sphinx, doctree: nodes.document, page: str) -> None:
             title, goal, time, exercises = about_it
             link = nodes.reference("", title, refuri=app.builder.get_relative_uri(page, chapter))
             count = f"{exercises} exercise{'s' if exercises != 1 else ''}"
-            said = nodes.paragraph(text=f"{time} {count}.", classes=["running-time"])
+            took = time.removesuffix(BUILT).strip()
+            said = nodes.paragraph(text=f"{took}. {count}.", classes=["running-time"])
             term = nodes.term("", "", nodes.inline("", "", link))
             listed += nodes.definition_list_item(
                 "", term, nodes.definition("", nodes.paragraph(text=goal), said)
@@ -467,21 +480,21 @@ def _is_code(node: nodes.Element | None) -> bool:
 
 
 def join_folded_code(app: Sphinx, doctree: nodes.document) -> None:
-    """Put folded cells that show nothing and follow each other into one fold."""
-    for cell in list(doctree.findall(_is_folded_and_silent)):
+    """Put a folded cell that shows nothing into the fold that follows it."""
+    for cell in list(doctree.findall(_is_folded)):
         place = cell.parent.index(cell)
         before = cell.parent[place - 1] if place else None
-        if before is not None and _is_folded_and_silent(before):
-            before[0].extend(cell[0].children)
-            cell.parent.remove(cell)
+        if before is not None and _is_folded(before) and len(before) == 1:
+            cell[0][:0] = before[0].children
+            cell.parent.remove(before)
 
 
-def _is_folded_and_silent(node: nodes.Node) -> bool:
+def _is_folded(node: nodes.Node) -> bool:
     return (
         isinstance(node, nodes.container)
         and "tag_hide-input" in node["classes"]
-        and len(node) == 1
-        and "cell_input" in node[0]["classes"]
+        and len(node) > 0
+        and "cell_input" in node[0].get("classes", [])
     )
 
 
