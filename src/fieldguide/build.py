@@ -66,15 +66,18 @@ def is_current(root: Path) -> bool:
     """Return whether the site was built from what is there now, and is still as it was built."""
     try:
         stamp = json.loads((root / "_build" / "site.json").read_text(encoding="utf-8"))
-        return stamp == {"inputs": digest_of_site(root), "pages": _listing(root / "_build" / "html")}
+        return stamp == _stamp(root, digest_of_site(root))
     except (OSError, ValueError):
         return False
 
 
 def keep_stamp(root: Path, inputs: str) -> None:
     """Note from which sources, told by their digest, the site was built that lies there now."""
-    stamp = {"inputs": inputs, "pages": _listing(root / "_build" / "html")}
-    (root / "_build" / "site.json").write_text(json.dumps(stamp), encoding="utf-8")
+    (root / "_build" / "site.json").write_text(json.dumps(_stamp(root, inputs)), encoding="utf-8")
+
+
+def _stamp(root: Path, inputs: str) -> dict[str, str]:
+    return {"inputs": inputs, "pages": _listing(root / "_build" / "html")}
 
 
 def build(root: Path) -> int:
