@@ -420,11 +420,12 @@ LIMITS = "R-hat above {T['rhat']}; an ESS below {T['ess']}; E-BFMI below {T['bfm
 
 TEXT: dict[str, list[str]] = {
     ch1: [
-        "varies over {labels.nunique()} districts",
+        "each of {labels.nunique()} districts gets a rate",
         f"In {SURVEY} the Bangladesh Fertility Survey",
-        "## {Word(labels.nunique())} districts at a glance",
-        "{interval(ch1)} of districts would fall inside it",
+        "(Why {interval(ch1)}? The width of an interval",
         "With all {labels.nunique()} districts",
+        "The bar under it is an {interval(ch1)} interval",
+        "this one is among the {word(labels.nunique())} as well",
         "the {interval(ch1)} interval for its rate",
         "All women of district {smallest} use contraception",
     ],
@@ -558,15 +559,15 @@ DRAWS = "{kept(ch3)}"
 CODE: dict[str, list[str]] = {
     ch1: [
         "from 1 to {labels.max()}, and no district is labelled {missing_label}",
-        "{interval(ch1)} of districts, by chance",
-        "Scatter plot of {labels.nunique()} districts",
-        "… of {labels.nunique()} districts lie outside the band that holds {interval(ch1)} by chance. "
-        "District 1 has {women(1)} women and {raw(1)}, district 2 has {women(2)} and {raw(2)}, "
-        "district 3 has {women(3)} and {raw(3)}",
+        "where {interval(ch1)} of districts or more",
         "… of {labels.nunique()} districts lie outside the band that chance",
-        "with {interval(ch1)} intervals",
-        "with exact {interval(ch1)} intervals",
+        "at least {interval(ch1)} leaves out",
+        "with {word(labels.nunique())} districts it is kept",
+        "(dot) with its {interval(ch1)} interval",
+        "{interval(ch1)} intervals for σ",
+        "With {word(labels.nunique())} districts the interval",
         "such district in {labels.nunique()}:",
+        "of {word(labels.nunique())} by …",
         "the {interval(ch1)} interval",
     ],
     ch2: [
