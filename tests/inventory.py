@@ -550,7 +550,6 @@ TEXT: dict[str, list[str]] = {
         "for its {percent(tail)} and {percent(1 - tail)} quantiles",
     ],
     "book/index.md": [
-        "*There were {121} divergences after tuning.",
         f"the {SURVEY} Bangladesh Fertility Survey, with {THREE} women",
     ],
 }

@@ -7,11 +7,13 @@ does a new number that nobody accounts for.
 """
 
 import ast
+import inspect
 import math
 import re
 from functools import cache
 
 import numpy as np
+import pymc
 import pytensor.tensor as pt
 import pytest
 import scipy.stats
@@ -140,6 +142,12 @@ def test_a_figure_is_of_the_parameter_that_its_words_name():
     named = re.findall(r"\{(sigma|alpha_bar):[^}]*\} for (sigma|alpha_bar|the mean)", code)
     assert named
     assert all(field == SAID[words] for field, words in named), named
+
+
+def test_the_first_page_begins_with_the_words_of_pymcs_warning():
+    page = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    (quoted,) = re.findall(r"^\*([^*]+)\*$", page, re.MULTILINE)
+    assert f"after tuning. {quoted}" in inspect.getsource(pymc.stats.convergence.warn_divergences)
 
 
 # ---------------------------------------------------------------------------------------------
