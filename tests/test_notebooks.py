@@ -1,6 +1,7 @@
 """The chapters: what is committed, and what running them gave."""
 
 import ast
+import re
 
 import nbformat
 import numpy as np
@@ -81,6 +82,60 @@ def test_chapter_has_its_parts(path):
     solutions = [c for c in cells if "hide-cell" in c.metadata.get("tags", [])]
     assert len(solutions) >= 3
     assert all("assert" in c.source for c in solutions)
+
+
+@chapters
+def test_what_the_book_folds_is_folded_in_jupyterlab(path):
+    """JupyterLab looks at ``jupyter``, not at the tags."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        tags = {"hide-input", "hide-cell", "remove-input"} & set(cell.metadata.get("tags", []))
+        folds = {name for name, folded in cell.metadata.get("jupyter", {}).items() if folded}
+        expected = {"source_hidden"} if tags else set()
+        assert folds == expected | ({"outputs_hidden"} if "hide-cell" in tags else set()), cell.source
+
+
+CASE_STUDY = [path for path in NOTEBOOKS if int(path.stem[:2]) <= 8]
+of_the_case_study = pytest.mark.parametrize("path", CASE_STUDY, ids=lambda path: path.stem)
+
+
+@of_the_case_study
+def test_exercises_with_and_without_code(path):
+    """Five or more, three of them solved in code that runs and two in words."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    text = text.partition("## Exercises")[2].partition("## Checked when")[0]
+    exercises = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
+    answers = re.findall(r"<details><summary>Answer</summary>\n\n(.+?)\n\n</details>", text, re.DOTALL)
+    solutions = [cell for cell in cells if "hide-cell" in cell.metadata.get("tags", [])]
+    assert len(exercises) >= 5
+    assert len(answers) >= 2
+    assert len(solutions) >= 3
+    assert len(answers) + len(solutions) >= len(exercises)
+
+
+@of_the_case_study
+def test_a_chapter_says_what_to_do_at_home(path):
+    """Before the exercises, with code that is open and needs nothing of this package."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert text.count("\n## What to do at home\n") == 1
+    assert text.index("## What to do at home") < text.index("## Exercises")
+    first = next(k for k, cell in enumerate(cells) if "## What to do at home" in cell.source)
+    last = next(k for k, cell in enumerate(cells) if "## Exercises" in cell.source)
+    code = [cell for cell in cells[first : last + 1] if cell.cell_type == "code"]
+    snippets = [cell for cell in code if not cell.metadata.get("tags")]
+    assert snippets
+    assert not any(re.search(r"\bfg\.|\bfieldguide\b", cell.source) for cell in snippets)
+
+
+@of_the_case_study
+def test_at_most_half_of_the_code_is_folded(path):
+    lines = {True: 0, False: 0}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            folded = {"hide-input", "remove-input", "hide-cell"} & set(cell.metadata.get("tags", []))
+            lines[bool(folded)] += sum(bool(line.strip()) for line in cell.source.splitlines())
+    assert lines[True] <= lines[False], lines
 
 
 @chapters
