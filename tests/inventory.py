@@ -249,11 +249,6 @@ def locked_python() -> str:
     return re.search(r"- python=([\d.]+)", (ROOT / "environment.yml").read_text(encoding="utf-8"))[1]
 
 
-def accepted() -> list[str]:
-    """Which acceptance mme3 had, and which was asked for."""
-    return re.findall(r"\d\.\d+", published()["models"]["mme3"]["warnings"][0])
-
-
 def bells() -> list:
     """Mean and spreads of the bells that chapter 7 draws."""
     loop = next(s for s in statements(ch7) if isinstance(s, ast.For))
@@ -279,7 +274,7 @@ def changed() -> list[int]:
 
 
 def loose_limit() -> float:
-    return assigned(ch8, "loose_catch")[0]
+    return assigned(ch8, "(strict_catch, loose_catch)")[-1]
 
 
 def solid() -> float:
@@ -430,9 +425,13 @@ TEXT: dict[str, list[str]] = {
         "All women of district {smallest} use contraception",
     ],
     ch2: [
+        "(pages {407} and {408};",
+        "The intervals hold {summary_interval()}, with",
         "and {T['rhat']} is a common limit",
-        "for its {percent(tail)} and {percent(1 - tail)} quantiles",
+        "outvoted by {women(1)} women",
+        "An ESS below {T['ess']}:",
         "as close as {kept(ch2)} draws allow",
+        "R-hat was {two(1)} for all parameters",
     ],
     ch3: [
         "of {kept(ch3)} transitions",
@@ -454,12 +453,13 @@ TEXT: dict[str, list[str]] = {
         "below {T['bfmi']} is a warning",
     ],
     ch5: [
-        "`target_accept={target('mme3')}`",
-        "{prior('mme3b')} expects any two districts",
-        "[the {word(labels.nunique())} districts]",
-        "Let {word(labels.nunique())} districts speak",
-        "all {labels.nunique()} districts under {prior('mme2')} and under {prior('mme3b')}",
+        "`target_accept={target('mme3')}`. We keep",
+        "`target_accept={target('mme3b')}`, each",
         "a factor of about {round(np.e, 1)}",
+        "[the {word(labels.nunique())} districts]",
+        "the same mean as {prior('mme2')} and",
+        "prefer {prior('mme2')} to {prior('mme3b')}",
+        "district 2, with its {women(2)} women",
     ],
     ch6: [
         r"The prior on $\sigma$ is {prior('mme4')} and was {prior('mme0')}",
@@ -480,11 +480,14 @@ TEXT: dict[str, list[str]] = {
         "| seeds | {factorial_seeds} |",
         "has {word(4)} chains of {setting('tune')} + {setting('draws')} draws",
         "to zero in all {word(factorial_seeds)} seeds",
-        "Under the original prior, {prior('mme0')}:",
+        "under the original prior, {prior('mme0')}:",
+        "If {word(factorial_seeds)} seeds err",
+        "with an {interval(ch8)} interval",
+        "With a {priors_of_design[3]} prior the",
         "off by more than {tolerated('sd_error')} posterior sds",
         f"any divergence; {LIMITS}",
-        "One change at a time, {word(remedy_seeds)} seeds, all from target "
-        "{remedy_start['target_accept']} under {remedy_start['prior']}",
+        "one change at a time from target {remedy_start['target_accept']} under "
+        "{remedy_start['prior']}, with {word(remedy_seeds)} seeds",
         "whose release {0.15} asks for a PyMC older than this book's {version('pymc')}",
         "fewer than 1 in {factorial_seeds} seeds is wrong",
         "an effective draw cost under {prior('mme0')}?",
@@ -549,9 +552,7 @@ TEXT: dict[str, list[str]] = {
         "Below {T['bfmi']} a chain crosses",
         "for its {percent(tail)} and {percent(1 - tail)} quantiles",
     ],
-    "book/index.md": [
-        f"the {SURVEY} Bangladesh Fertility Survey, with {THREE} women",
-    ],
+    "book/index.md": [f"the {SURVEY} Bangladesh Fertility Survey, with {THREE} women"],
 }
 
 DRAWS = "{kept(ch3)}"
@@ -572,6 +573,9 @@ CODE: dict[str, list[str]] = {
     ch2: [
         "; {summary_interval()} equal-tailed",
         "of {kept(ch2)} draws",
+        "for its {percent(tail)} and {percent(1 - tail)} quantiles",
+        "Shaded: the {interval(ch2)} interval.",
+        "District 3's {interval(ch2)} interval",
         "The published fit of {re.search(r'20\\d\\d', published()['source'])[0]}",
     ],
     ch3: [
@@ -609,16 +613,31 @@ CODE: dict[str, list[str]] = {
     ],
     ch5: [
         "The {percent(arguments(ch5, 'prior.ppf')[0])} quantile of sigma",
-        ". {percent(arguments(ch5, 'np.quantile')[0])} are below",
-        "Under {prior('mme2')} the mean",
-        "Under {prior('mme3b')} it is",
+        ". {percent(arguments(ch5, 'apart[n].quantile')[0])} are below",
+        "Under {prior('mme2')}, left",
+        "Under {prior('mme3b')}, right",
+        "under {prior('mme2')} the two women",
+        "Under {prior('mme3')} it is",
+        "Under {prior('mme3b')}, dotted",
+        "its {interval(ch5)} interval (shaded)",
+        "its interval is {prior('mme2')}, drawn",
+        "under {prior('mme2')} it is",
+        "while that of {word(labels.nunique())} falls",
+        "{Word(labels.nunique())} districts do choose.",
+        "prefer {prior('mme2')} to {prior('mme3b')} by",
+        "… under {prior('mme2')} and … under {prior('mme3b')}.",
+        "and … at {default_target}.",
+        "that σ is below {assigned(ch5, 'neck')[0]}.",
+        "the probability: below {assigned(ch5, 'neck')[1]} lie",
         "above {claimed(ch5, 'Prior sensitivity')[0]} counts as sensitive",
-        "with probability {accepted()[0]} where {accepted()[1]} was asked",
         "{'HalfNormal(…)'}: district 3",
-        "under {name_of('loose', ch5)}, … under {name_of('tight', ch5)}",
-        "At target_accept {default_target} the tighter",
-        "of {seeds(ch5, 'models[name]')} seeds",
+        "below {assigned(ch5, 'share')[0]}: …",
+        "{Word(labels.nunique())} districts choose:",
+        "below σ = {assigned(ch5, 'neck')[0]} as of",
+        "at target_accept {default_target} has a median",
+        "at {query(ch5, 'target_accept == 0.99')}, … of … fits",
         "the limit of {claimed(ch5, 'Prior sensitivity')[0]}.",
+        "under {prior('mme2')}, and … under {prior('mme3b')}, rates",
     ],
     ch6: [
         "{interval(ch6)} intervals",
@@ -647,28 +666,38 @@ CODE: dict[str, list[str]] = {
     ],
     ch8: [
         "the lowest {percent(SMALL_SIGMA)} of σ",
+        "of its lowest {percent(SMALL_SIGMA)}:",
         "divergences of {study_kept()}",
-        "Divergences of {study_kept()} at target_accept {query(ch8, 'target_accept == 0.8')} under "
-        "{prior('mme0')}, {factorial_seeds} seeds",
         "Medians under {prior('mme0')}",
         "under {prior('mme0')}: medians of {factorial_seeds} seeds, with {spread[0]} to {spread[1]} of "
         "them",
         "medians of {factorial_seeds} seeds",
         "by target_accept. At {target('mme0')}:",
-        "per {1000} gradients",
+        "effective draws per {1000} gradients",
         "per {1000} draws",
+        "ESS per {1000} gradients",
+        "target_accept {districts.TARGETS[2]}",
+        "effective draws for a {word(1000)}, where the non-centered form at {districts.TARGETS[2]} has",
         "from mme4; {factorial_seeds} seeds each",
         "of {factorial_seeds} seeds",
-        "At target {districts.TARGETS[1]} and above",
+        "together give … of {factorial_seeds}",
+        "all means in the {word(factorial_seeds)} fits of `mme0`",
+        "{factorial_seeds} seeds, with {interval(ch8)} bootstrap",
+        "with its {interval(ch8)} bootstrap",
+        "of {factorial_seeds} diverge, though",
+        "The four forms at target_accept {query(ch8, 'target_accept == 0.8')} under {prior('mme0')}, "
+        "{factorial_seeds} seeds",
+        "Five forms of one model at target_accept {default_target} under {prior('mme0')}, "
+        "{factorial_seeds} seeds each",
         "the one with {women(3)} women or the one with {women(1)}?",
         "district 1 with {changed()[0]} women",
         "district 1 with {changed()[1]} women",
         "The {women(1)}, not the {women(3)}.",
-        "let district 1 have {changed()[0]} women and it is …, with {changed()[1]} women …. "
-        "{women(1)} women hold",
-        "a target of {districts.TARGETS[2]} pays",
+        "Let district 1 have {changed()[0]} women and it is …; with {changed()[1]}, …",
+        "slices of σ, {factorial_seeds} seeds: {arguments(ch8, 'part.sample')[0]} draws",
+        "{women(1)} women or not",
         "over {word(remedy_seeds)} seeds",
-        "R-hat above {T['rhat']} catches …, above {loose_limit()} …",
+        "at {T['rhat']}, … at {loose_limit()}",
         "more than a {word(claimed(ch8, 'The stored table holds')[0])}",
         "With {changed()[0]} women instead of {women(1)}",
     ],
