@@ -180,7 +180,7 @@ def plot_funnels(
         below = float(exact.cdf("sigma", smallest))
         if floor:
             ax.axhspan(sigma_range[0], smallest, color=_color_of(draws, exact), alpha=0.14, lw=0)
-            words = f"never visited: {below:.1%}" if below >= 0.001 else "all of it visited"
+            words = f"never visited: {below:.1%}" if below >= 0.0005 else "never visited: < 0.1%"
             ax.text(
                 0.98, 0.03, words, ha="right", transform=ax.transAxes, fontsize=10.5, path_effects=HALO
             )
@@ -190,6 +190,80 @@ def plot_funnels(
             f"district 3 {float(exact.mean['alpha'].sel(district=3)):.2f}"
         )
     return fig, f"{len(fits)} panels of district 3's effect against sigma. {'; '.join(described)}."
+
+
+def plot_paths(
+    exact: DistrictsPosterior, paths: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> tuple[Figure, str]:
+    """Draw leapfrog paths over the exact density, and their energy errors.
+
+    Parameters
+    ----------
+    exact : DistrictsPosterior
+        The exact answer for the same model, priors and data.
+    paths : mapping of str to (positions, errors)
+        Positions, of shape (steps, parameters), have log sigma second and district 3's effect last;
+        errors, of shape (steps,), are in nats. The path called ``lost`` is orange and ends in a cross,
+        others are grey.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    alt : str
+        What the paths do, with their values.
+    """
+    fig, axs = plt.subplots(1, 2, figsize=(6.4, 3.2), width_ratios=[1.4, 1])
+    plot_exact_contours(axs[0], exact)
+    described = []
+    for name, (path, errors) in paths.items():
+        color, end = (COLORS["centered"], "X") if name == "lost" else ("#808080", "o")
+        line = {"color": color, "lw": 1.2, "marker": ".", "ms": 4}
+        axs[0].plot(path[:, -1], np.exp(path[:, 1]), **line)
+        axs[0].plot(path[-1, -1], np.exp(path[-1, 1]), end, color=color, ms=8, clip_on=True)
+        axs[1].plot(np.arange(len(errors)), np.abs(errors) + 1e-3, **line)
+        described.append(
+            f"the {'orange' if name == 'lost' else 'grey'} path reaches a sigma of "
+            f"{np.exp(path[:-1, 1].min()):.2g} and an energy error of {np.abs(errors[:-1]).max():.2g} "
+            f"nats before its last step, {np.abs(errors[-1]):.2g} after it, in {len(errors) - 1} steps"
+        )
+    axs[1].axhline(1000, color="#4d4d4d", ls=":", lw=1)
+    axs[1].text(0, 1600, "divergent", va="bottom")
+    axs[1].set(yscale="log", ylim=(None, 5e5), xlabel="leapfrog step", ylabel="energy error (nats)")
+    return fig, f"Leapfrog paths in the plane of district 3's effect and sigma: {'; '.join(described)}."
+
+
+def plot_ess(fits: Sequence[xr.DataTree], name: str = "alpha") -> tuple[Figure, str]:
+    """Draw the bulk effective sample size of each district's effect in several fits, as bars.
+
+    Parameters
+    ----------
+    fits : sequence of DataTree
+        Fits that carry what they are; their forms choose the colours.
+    name : str
+        A variable with one dimension.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    alt : str
+        What the bars say, with their values.
+    """
+    sizes = {label_of(fit): az.ess(fit["posterior"][name]).to_series() for fit in fits}
+    (over,) = fits[0]["posterior"][name].dims[2:]
+    fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.33 * len(fits) * len(next(iter(sizes.values())))))
+    height = 0.8 / len(fits)
+    for k, (fit, (said, values)) in enumerate(zip(fits, sizes.items(), strict=True)):
+        at = np.arange(len(values)) + height * (k - (len(fits) - 1) / 2)
+        bars = ax.barh(at, values, 0.9 * height, color=COLORS[fit.attrs["parameterization"]], label=said)
+        ax.bar_label(bars, [f" {value:.0f}" for value in values])
+    ax.set_yticks(range(len(values)), [f"{over} {one}" for one in values.index])
+    ax.set(xlabel="bulk effective sample size", ylim=(len(values) - 0.4, -0.6))
+    ax.margins(x=0.12)
+    fig.legend(loc="outside upper left")
+    words = "; ".join(
+        f"{said}: {', '.join(f'{v:.0f}' for v in values)}" for said, values in sizes.items()
+    )
+    return fig, f"Bar chart of bulk effective sample size, one bar for each {over}. {words}."
 
 
 def plot_exact_contours(

@@ -666,5 +666,6 @@ def check_words(words: str, seen: dict, known: Known | None = None) -> None:
             raise WordsError(f"the words speak of {side}, and there are {len(panels)} panels")
     for name in [] if known is None else known.names:
         label = name.rpartition(" (")[0]
-        if label in words and not any(shown.startswith(label) for shown in seen["fits"]):
+        said = re.search(rf"(?<![\w-]){re.escape(label)}", words)  # "centered" is not in "non-centered"
+        if said and not any(shown.startswith(label) for shown in seen["fits"]):
             raise WordsError(f"the words name {label!r}, and what is shown is of {seen['fits']}")
