@@ -227,6 +227,23 @@ def two(number: float) -> str:
     return f"{number:.2f}"
 
 
+def first_districts() -> list[int]:
+    """From how many districts chapter 3 learns their spread."""
+    (loop,) = (s for s in statements(ch3) if isinstance(s, ast.For) and "answers" in ast.unparse(s))
+    return list(ast.literal_eval(loop.iter))
+
+
+def one_target() -> float:
+    """The one target at which chapter 6 samples both forms."""
+    (first, *_) = (c for c in calls(ch6, "fg.sample") if any(k.arg == "nuts" for k in c.keywords))
+    return next(k.value.value for k in first.keywords if k.arg == "target_accept")
+
+
+def study_seeds() -> int:
+    """With how many seeds each cell of the stored factorial was fitted."""
+    return int(stored("factorial").table["seed"].nunique())
+
+
 def energy_limit() -> int:
     """The error of the energy at which chapter 3 calls a path divergent."""
     (follow,) = (s for s in statements(ch3) if isinstance(s, ast.FunctionDef) and s.name == "follow")
@@ -436,21 +453,31 @@ TEXT: dict[str, list[str]] = {
     ch3: [
         "of {kept(ch3)} transitions",
         "{Word(kept(ch3))} draws, two models",
-        "a threshold ({energy_limit()}, in every common sampler)",
         r"With $\sigma = {0.1}$ each $\alpha_j$ must lie within about {0.1} of",
         "compiled once, with {word(seeds(ch3, 'centered_model'))} seeds",
-        "Among the {word(seeds(ch3, 'centered_model'))} seeds",
         "District {smallest} has {word(women(smallest))} women",
         "Three districts, {word(free(ch3, 'centered_model'))} parameters",
-        "steps of a {fifth(assigned(ch3, 'step')[0])} of each parameter's posterior sd",
+        "steps was accepted, where {default_target} was asked for, and",
+        "error passes a threshold ({energy_limit()} nats, in every",
     ],
     ch4: [
-        "Asked for {target('mme0')} it takes long steps",
-        "asked for {target('mme2')} it takes short ones",
         "`mme1` ({target('mme1')}) and `mme2` ({target('mme2')})",
         "{Word(10)} times fewer divergences at {target('mme2')} than at {target('mme0')}?",
         "give every target {word(seeds(ch4, 'centered_model'))} seeds",
-        "below {T['bfmi']} is a warning",
+        "there: the step. Asked for {target('mme0')}, the sampler takes",
+        "some error; asked for {target('mme2')}, it takes short",
+        "`tune`, Stan's `warmup`), {sampling(ch4)['tune']} of them here. In it",
+        "The stored fits of have {word(study_seeds())} seeds at each of",
+        "post says of its run at {target('mme1')} what nobody expects",
+        "to cross it; a ratio below {T['bfmi']} is taken as a",
+        "(). ## What is left at {target('mme2')} The best of the",
+        "Raise the target once, to {swept()[2]} or 0.99, and compare",
+        "target once, to 0.95 or {target('mme2')}, and compare what it",
+        "funnel, and a third try at {0.999} will buy one more",
+        "## Exercises ### Why not {0.999} from the start? No",
+        'sets `target_accept={0.999}` in every model, "to',
+        "Zero at last No code. At {target('mme2')} your own model has",
+        "not say about the fits at {target('mme2')}? </details>",
     ],
     ch5: [
         "`target_accept={target('mme3')}`. We keep",
@@ -465,6 +492,13 @@ TEXT: dict[str, list[str]] = {
         r"The prior on $\sigma$ is {prior('mme4')} and was {prior('mme0')}",
         "The target is {target('mme4')} and was {target('mme0')}",
         "The form is {form('mme4')} and was {form('mme0')}",
+        "model, with its own prior {prior('mme0')}, in the new",
+        "and so are the prior, {prior('mme0')}, and",
+        "and `target_accept`, {one_target()}. Only the form",
+        "the same mountain under {prior('mme0')}. The fourth, the",
+        "one does. Give all three {assigned(ch6, 'women')[1]} women each, with a",
+        "say which. Look at the {percent(arguments(ch6, 'sd.quantile')[0])} quantile before the",
+        "priors and `adapt_delta = {target('mme4')}`, after which",
     ],
     ch7: [
         r"suppose $\bar\alpha$ is {bells()[0]}",
@@ -582,8 +616,6 @@ CODE: dict[str, list[str]] = {
     ],
     ch3: [
         "transitions of {kept(ch3)} diverged",
-        "size, of {kept(ch3)} draws",
-        "passing {energy_limit()}.",
         "contours hold {shares_held()[0]}, {shares_held()[1]}, {shares_held()[2]} and "
         "{percent(max(CONTOUR_SHARES))})",
         "transitions of {kept(ch3)} ¶",
@@ -595,23 +627,57 @@ CODE: dict[str, list[str]] = {
         "of {seeds(ch3, 'centered_model')} seeds",
         "times in {kept(ch3)} transitions",
         "the lowest {percent(low_share)} of the exact σ",
+        "the first 3, the first {first_districts()[1]} and all 60",
+        "3, the first 10 and all {first_districts()[2]} districts.",
+        "Probability of sigma below {arguments(ch3, 'a.cdf')[0]}:",
+        "to a σ below {arguments(ch3, 'a.cdf')[0]}, and the data leave",
+        ", of {kept(ch3)} draws. The fixed",
+        "each district's effect, of {kept(ch3)} draws: fixed effects",
+        "The same {kept(ch3)} draws are worth at",
+        "are the first path of {assigned(ch3, 'paths')[-1]} that was lost and",
+        "of the {assigned(ch3, 'paths')[-1]} were lost, many more",
+        "at sigma {assigned(ch3, 'sigmas')[0]}. The step in use,",
+        "the posterior of a σ below {arguments(ch3, 'a.cdf')[0]} is",
     ],
     ch4: [
-        "transitions ¶ of {kept(ch4)}",
         "{Word(seeds(ch4, 'centered_model'))} seeds at each",
         "of {word(seeds(ch4, 'centered_model'))} seeds",
         "a draw at {target('mme2')} costs",
-        "evaluations as at {target('mme0')}.",
         "of {seeds(ch4, 'centered_model')} seeds",
         "diverge at {query(ch4, 'target_accept == 0.99')}.",
-        "E-BFMI is below {T['bfmi']} in",
         "divergences at {target('mme0')}, {target('mme1')} and {target('mme2')}.",
         "mean of {word(seeds(ch4, 'centered_model'))} runs",
         "long run at {default_target}",
-        "run at {target('mme2')} …",
         "At {query(ch4, 'target_accept == 0.99')} the centered form",
         "A draw at {target('mme2')} costs … times the gradient evaluations of one at {target('mme0')}.",
         "more than {word(query(ch4, 'divergences > 10'))} divergences",
+        "at target {target('mme0')}. When a chain is in",
+        "width in the neck, at σ = {assigned(ch4, '(neck, mouth)')[0]}, and in the mouth,",
+        "From {target('mme0')} to 0.99, the",
+        "From 0.8 to {target('mme2')}, the divergences go",
+        "divergent of {kept(ch4)}",
+        "evaluations* as one at {target('mme0')}. (A gradient",
+        "to the dashed line. At {target('mme0')} the fits are too",
+        "values are missing; at {target('mme2')} their median,",
+        "{Word(len(swept()) * study_seeds())} fits of the centered",
+        "times shorter than at {target('mme2')}, with as many times",
+        "missing of the lowest {percent(SMALL_SIGMA)} of σ (%)",
+        "Squares: R-hat above {assigned(ch4, 'loud')[0]}.",
+        "median and largest of {word(study_seeds())} fits:",
+        "At {target('mme0')} every fit misses all",
+        "a part: half of those at {target('mme2')} miss",
+        "of the {word(len(swept()) * study_seeds())} fits have far too",
+        "whose worst value at {target('mme0')} was",
+        "fits R-hat is above {assigned(ch4, 'loud')[0]} (the squares). With",
+        "missing at {target('mme2')}) hides that some",
+        "that is typical: of the {word(len(swept()) * study_seeds())} stored fits of the",
+        "run at {target('mme2')}",
+        "the step: from target {target('mme0')} to 0.99 the median",
+        "step: from target 0.8 to {target('mme2')} the median step",
+        "Of {word(len(swept()) * study_seeds())} stored fits,",
+        "the smallest σ, and all at {target('mme0')} have none at all.",
+        "as wide at σ = 2 as at {assigned(ch4, '(neck, mouth)')[0]}, and district 1's",
+        "of the {word(len(swept()) * study_seeds())} stored fits, all of",
     ],
     ch5: [
         "The {percent(arguments(ch5, 'prior.ppf')[0])} quantile of sigma",
@@ -622,9 +688,9 @@ CODE: dict[str, list[str]] = {
         "Under {prior('mme3')} it is",
         "Under {prior('mme3b')}, dotted",
         "its {interval(ch5)} interval (shaded)",
-        "interval under {prior('mme2')}, drawn",
-        "under {prior('mme2')} it is",
-        "while that of {word(labels.nunique())} falls",
+        "¶ {word(labels.nunique())} districts ¶",
+        "interval under {prior('mme2')}, at the",
+        "that of {word(labels.nunique())} falls",
         "{Word(labels.nunique())} districts do choose.",
         "prefer {prior('mme2')} to {prior('mme3b')} by",
         "… under {prior('mme2')} and … under {prior('mme3b')}.",
@@ -642,8 +708,23 @@ CODE: dict[str, list[str]] = {
     ],
     ch6: [
         "{interval(ch6)} intervals",
-        "per {1000} gradients",
-        "times in {kept(ch6)} transitions, over {seeds(ch6, 'non_centered_model')} seeds",
+        "sigma. Below a sigma of {assigned(ch6, 'narrow')[0]} and above, the sd of",
+        "of {study_seeds()} non-centered fits",
+        "of the {study_seeds()} centered ones; of",
+        "was; a step for target {one_target()} goes through, and",
+        "goes through, and one for {target('mme0')} often does not, as",
+        "partial pooling under {prior('mme0')}; under the prior of",
+        "effective draws for every {1000} gradient evaluations",
+        "{percent(arguments(ch6, 'sd.quantile')[0])} quantile",
+        "of {study_seeds()} seeds, and at most",
+        "in {kept(ch6)} transitions in the",
+        "district 3: pooling under {prior('mme0')} moves it",
+        "for the centered form at {target('mme0')},",
+        "at {target('mme4')},",
+        "for the non-centered at {one_target()}.",
+        "Of {study_seeds()} stored fits each at",
+        "below a σ of {assigned(ch6, 'bands')[1]} and",
+        "With {assigned(ch6, 'women')[1]} women in every",
     ],
     ch7: [
         "at a mean of {bells()[0]}:",
