@@ -768,7 +768,7 @@ CODE: dict[str, list[str]] = {
         "all means in the {word(factorial_seeds)} fits of `mme0`",
         "{factorial_seeds} seeds, with {interval(ch8)} bootstrap",
         "with its {interval(ch8)} bootstrap",
-        "of {factorial_seeds} diverge, though",
+        "of {factorial_seeds} diverge, and without",
         "The four forms at target_accept {query(ch8, 'target_accept == 0.8')} under {prior('mme0')}, "
         "{factorial_seeds} seeds",
         "Five forms of one model at target_accept {default_target} under {prior('mme0')}, "
