@@ -37,7 +37,7 @@ WORDS = dict(
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
         "sixteen seventeen eighteen nineteen twenty".split()
     )
-) | {60: "sixty", 200: "two hundred", 1000: "thousand", 2000: "two thousand", 4000: "four thousand"}
+) | {60: "sixty", 80: "eighty", 200: "two hundred", 1000: "thousand", 2000: "two thousand", 4000: "four thousand"}
 
 ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11 = (
     "01_data",
@@ -229,7 +229,7 @@ def two(number: float) -> str:
 
 def first_districts() -> list[int]:
     """From how many districts chapter 3 learns their spread."""
-    (loop,) = (s for s in statements(ch3) if isinstance(s, ast.For) and "answers" in ast.unparse(s))
+    (loop,) = (s for s in statements(ch3) if isinstance(s, ast.For) and ast.unparse(s.target) == "many")
     return list(ast.literal_eval(loop.iter))
 
 
@@ -453,7 +453,6 @@ TEXT: dict[str, list[str]] = {
     ch3: [
         "of {kept(ch3)} transitions",
         "{Word(kept(ch3))} draws, two models",
-        r"With $\sigma = {0.1}$ each $\alpha_j$ must lie within about {0.1} of",
         "compiled once, with {word(seeds(ch3, 'centered_model'))} seeds",
         "District {smallest} has {word(women(smallest))} women",
         "Three districts, {word(free(ch3, 'centered_model'))} parameters",

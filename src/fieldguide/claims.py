@@ -17,10 +17,10 @@ class FalseClaimError(AssertionError):
 
 
 def typeset(text: str) -> str:
-    """Return a sentence with its numbers as they are printed: powers of ten, minus signs, one zero.
+    r"""Return a sentence with its numbers as they are printed: powers of ten, minus signs, one zero.
 
     >>> typeset("up to 6e-14, from 2e+07 to -0.90, -0% and 0e+00")
-    'up to 6 × 10⁻¹⁴, from 2 × 10⁷ to −0.90, 0% and 0'
+    'up to 6\xa0×\xa010⁻¹⁴, from 2\xa0×\xa010⁷ to −0.90, 0% and 0'
     """
     text = re.sub(r"\b0(?:\.0+)?e[+-]00\b", "0", text)
     text = re.sub(r"\b(\d(?:\.\d+)?)e([+-])0*(\d+)\b", _power, text)
@@ -30,7 +30,7 @@ def typeset(text: str) -> str:
 
 def _power(found: re.Match) -> str:
     sign = "\N{SUPERSCRIPT MINUS}" if found[2] == "-" else ""
-    return f"{found[1]} × 10{sign}{found[3].translate(SUPERSCRIPTS)}"
+    return f"{found[1]}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10{sign}{found[3].translate(SUPERSCRIPTS)}"
 
 
 @dataclass

@@ -307,6 +307,7 @@ WORDS = {
 
 BAND = 0.99
 """Probability with which the band of a rank plot holds all chains, if they agree."""
+_BAND_LOOK = {"color": "#b3b3b3", "alpha": 0.4}
 
 
 class Labeller(BaseLabeller):
@@ -385,7 +386,7 @@ def plot_ranks(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> Pl
         stats={"ecdf_pit": {"n_simulations": 400}},  # ArviZ takes 1000, and four seconds
         visuals={
             "ecdf_lines": {"lw": 1.3},
-            "credible_interval": {"color": "#b3b3b3", "alpha": 0.4},
+            "credible_interval": _BAND_LOOK,
             "xlabel": {"text": "rank of a draw among all"},
             "remove_axis": False,
         },
@@ -393,12 +394,10 @@ def plot_ranks(draws: xr.DataTree, variables: Sequence[str], **where: Any) -> Pl
         **_chains(draws),
     )
     panels = plot.viz["figure"].item().axes
-    panels[0].set_ylabel("ahead of its share")
     for ax in panels:
-        ax.set_xticks([0, 0.5, 1], ["lowest", "", "highest"])
         ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        ax.label_outer()
+    _label_ranks(panels, "ahead of its share")
     return plot
 
 
@@ -540,14 +539,20 @@ def plot_uniformity(
         figure_kwargs={"figsize": (7, 2.6), "sharey": True},
     )
     panels = plot.viz["figure"].item().axes
+    count = max(len(line.get_xdata()) for line in panels[0].lines)
+    at, _, low, high = ecdf_pit(np.linspace(0, 1, count), probability, n_simulations=1000)
     for ax in panels:
-        count = max(len(line.get_xdata()) for line in ax.lines)
-        at, _, low, high = ecdf_pit(np.linspace(0, 1, count), probability, n_simulations=1000)
-        ax.fill_between(at, low - at, high - at, color="#b3b3b3", alpha=0.4, lw=0, step="post")
+        ax.fill_between(at, low - at, high - at, lw=0, step="post", **_BAND_LOOK)
+    _label_ranks(panels, "share, minus uniform")
+    return plot
+
+
+def _label_ranks(panels: Sequence[Axes], ahead: str) -> None:
+    """Put words at the axes of panels that go from the lowest rank to the highest."""
+    panels[0].set_ylabel(ahead)
+    for ax in panels:
         ax.set_xticks([0, 0.5, 1], ["lowest", "", "highest"])
         ax.label_outer()
-    panels[0].set_ylabel("share, minus uniform")
-    return plot
 
 
 def _scalars(draws: xr.DataTree, variables: Sequence[str], where: Mapping[str, Any]) -> int:

@@ -22,6 +22,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.colors import to_hex
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
@@ -131,7 +132,9 @@ def card(figure: Figure) -> str:
 
 def _draw_dense_marks_as_picture(figure: Figure) -> None:
     for artist in figure.findobj(lambda one: isinstance(one, PathCollection | QuadMesh | Line2D)):
-        if isinstance(artist, Line2D):
+        if isinstance(artist, Line2D) and to_hex(artist.get_color()) == "#000000":
+            dense = False  # a picture cannot change colour, and black would vanish on a dark page
+        elif isinstance(artist, Line2D):
             dense = np.size(artist.get_xdata()) > _DENSE[artist.get_linestyle() == "None"]
         else:
             dense = isinstance(artist, QuadMesh) or len(cast("Any", artist).get_offsets()) > _DENSE[True]
@@ -159,7 +162,7 @@ def _for_light_and_dark(svg: str, width: int, height: int) -> str:
     )
     style = (
         f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}"
-        "image{filter:brightness(1.5)}}"
+        "image{filter:brightness(1.2)}}"
         "svg{fill:var(--c000000,#000000)}</style>"
         '<rect width="100%" height="100%" style="fill: var(--cffffff, #ffffff)"/>'
     )
