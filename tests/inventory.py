@@ -37,7 +37,14 @@ WORDS = dict(
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
         "sixteen seventeen eighteen nineteen twenty".split()
     )
-) | {60: "sixty", 80: "eighty", 200: "two hundred", 1000: "thousand", 2000: "two thousand", 4000: "four thousand"}
+) | {
+    60: "sixty",
+    80: "eighty",
+    200: "two hundred",
+    1000: "thousand",
+    2000: "two thousand",
+    4000: "four thousand",
+}
 
 ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11 = (
     "01_data",

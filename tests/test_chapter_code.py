@@ -57,33 +57,59 @@ def test_chapter_3s_landscape_is_the_models_with_its_jacobian(chapter_3):
 
 
 def test_chapter_3s_paths_keep_the_energy_of_the_landscape_and_can_be_walked_back(chapter_3):
-    variance, rng = np.array([0.5, 0.7, 0.05, 0.2, 1.5]), np.random.default_rng(8)
+    scale, rng = np.sqrt([0.5, 0.7, 0.05, 0.2, 1.5]), np.random.default_rng(8)
     for start in POINTS[:4]:
-        momentum = rng.normal(size=5) / np.sqrt(variance)
+        momentum = rng.normal(size=5) / scale
         worst = []
         for halved in (1, 2):
             step, steps = 0.02 / halved, 40 * halved
-            path, errors = chapter_3["follow"](start, momentum, step, variance, steps=steps)
+            path, errors = chapter_3["follow"](start, momentum, step, scale, steps=steps)
             assert len(path) == len(errors) == steps + 1
             assert errors[0] == 0
             worst.append(np.abs(errors).max())
             # Along the path the potential energy is that of the formula, momenta come from the steps.
             velocity = (path[2:] - path[:-2]) / (2 * step)
-            kinetic = 0.5 * (velocity**2 / variance).sum(axis=1)
+            kinetic = 0.5 * (velocity**2 / scale**2).sum(axis=1)
             potential = np.array([-centered_log_density(q) for q in path[1:-1]])
             total = kinetic + potential
-            begin = 0.5 * (momentum**2 * variance).sum() - centered_log_density(start)
+            begin = 0.5 * (momentum**2 * scale**2).sum() - centered_log_density(start)
             assert np.abs(total - begin).max() < 0.8 / halved**2
         assert worst[0] < 0.5
         assert worst[1] < 0.4 * worst[0]  # an error of second order
 
 
 def test_chapter_3s_paths_end_where_the_energy_is_lost(chapter_3):
-    variance, momentum = np.ones(5), np.full(5, 3.0)
-    path, errors = chapter_3["follow"](np.array([0, -3.0, 0, 0, 0]), momentum, 1.0, variance)
+    scale, momentum = np.ones(5), np.full(5, 3.0)
+    path, errors = chapter_3["follow"](np.array([0, -3.0, 0, 0, 0]), momentum, 1.0, scale)
     assert len(path) < 41
     assert not errors[-1] < 1000
     assert (errors[:-1] < 1000).all()
+
+
+def test_chapter_3s_longest_stable_step_is_that_of_the_landscapes_curvature(chapter_3):
+    (function,) = (
+        s
+        for s in statements("03_centered")
+        if isinstance(s, ast.FunctionDef) and s.name == "longest_stable_step"
+    )
+    scale = np.sqrt([0.5, 0.7, 0.05, 0.2, 1.5])
+    there = chapter_3 | {"scale": scale}
+    exec(compile(ast.Module([function], []), "chapter 3", "exec"), there)
+    for q in POINTS:
+        nudges = 1e-3 * np.eye(5)
+        curvature = [
+            [
+                centered_log_density(q + a - b)
+                + centered_log_density(q - a + b)
+                - centered_log_density(q + a + b)
+                - centered_log_density(q - a - b)
+                for b in nudges
+            ]
+            for a in nudges
+        ]
+        scaled = np.array(curvature) / 4e-6 * np.outer(scale, scale)
+        expected = 2 / np.sqrt(np.linalg.eigvalsh(scaled).max())
+        assert there["longest_stable_step"](q) == pytest.approx(expected, rel=1e-3)
 
 
 def test_chapter_7s_inner_integral_is_the_integral():

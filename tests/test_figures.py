@@ -1,6 +1,8 @@
 """Shared figures read colours, titles and words from the fits, and refuse an answer not theirs."""
 
+import arviz as az
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import scipy.stats
 from matplotlib.colors import to_hex
@@ -8,9 +10,11 @@ from matplotlib.colors import to_hex
 from fieldguide.data import load_three_districts
 from fieldguide.figures import (
     plot_energies,
+    plot_ess,
     plot_funnel,
     plot_funnels,
     plot_marginals,
+    plot_paths,
     plot_ranks,
     plot_traces,
 )
@@ -133,6 +137,33 @@ def test_plots_of_arviz_speak_in_words_and_in_the_shades_of_the_form(centered, h
         energy = plot_energies(draws).viz["figure"].item()
         assert energy.axes[0].get_legend().get_texts()[0].get_text() == "energies visited"
         plt.close("all")
+
+
+def test_bars_of_ess_are_each_fits_own(centered, home):
+    fits = [centered, home]
+    figure, alt = plot_ess(fits)
+    (ax,) = figure.axes
+    for bars, fit in zip(ax.containers, fits, strict=True):
+        own = az.ess(fit["posterior"]["alpha"]).to_numpy()
+        np.testing.assert_allclose([bar.get_width() for bar in bars], own)
+        assert bars.get_label() == label(fit)
+        assert to_hex(bars[0].get_facecolor()) == COLORS[fit.attrs["parameterization"]].lower()
+        assert f"{label(fit)}: {own[0]:.0f}, {own[1]:.0f}, {own[2]:.0f}" in alt
+    assert ax.yaxis.get_inverted()  # the first district is above
+    plt.close("all")
+
+
+def test_a_lost_path_is_orange_and_ends_in_a_cross():
+    straight = np.zeros((4, 5))
+    straight[:, 1] = np.log([1, 0.5, 0.25, 2])
+    paths = {"lost": (straight, np.array([0, 0.1, -3, 5000])), "kept": (straight, np.zeros(4))}
+    figure, alt = plot_paths(answer(WIDE), paths)
+    ends = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
+    assert [line.get_marker() for line in ends] == ["X", "o"]
+    assert to_hex(ends[0].get_color()) == COLORS["centered"].lower()
+    np.testing.assert_allclose([line.get_ydata()[0] for line in ends], 2)
+    assert "the orange path reaches a sigma of 0.25 and an energy error of 3 nats" in alt
+    plt.close("all")
 
 
 def test_published_figures_are_compared_with_the_fit_of_their_own_model(centered, home):
