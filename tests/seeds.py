@@ -38,6 +38,8 @@ SEED = re.compile(r"^RANDOM_SEED = (\d+)$", flags=re.M)
 SECONDS = 1800  # that one chapter may take
 BOTH_SAMPLERS = ('nuts_sampler="pymc"',)
 """A chapter whose code has this says something of both samplers."""
+OF_NUTPIE = ("mass_matrix_inv",)
+"""A chapter whose code has this reads what only nutpie writes down."""
 
 
 class Chapter:
@@ -56,7 +58,8 @@ class Chapter:
             raise SystemExit(f"{path.name} sets RANDOM_SEED {len(own)} times; once is enough.")
         self.seed = int(own[0]) if own else None
         named = any(words in source for words in BOTH_SAMPLERS)
-        self.samplers = ("nutpie", "pymc") if named else ("nutpie",)
+        tied = any(words in source for words in OF_NUTPIE)
+        self.samplers = ("nutpie", "pymc") if named and not tied else ("nutpie",)
 
     def imports(self) -> Iterator[str]:
         """Return the modules that its cells import."""

@@ -162,7 +162,7 @@ def _for_light_and_dark(svg: str, width: int, height: int) -> str:
     )
     style = (
         f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}"
-        "image{filter:brightness(1.2)}}"
+        "image{filter:brightness(1.35)}}"
         "svg{fill:var(--c000000,#000000)}</style>"
         '<rect width="100%" height="100%" style="fill: var(--cffffff, #ffffff)"/>'
     )
