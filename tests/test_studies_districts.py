@@ -56,7 +56,7 @@ def test_the_fits_are_of_the_three_districts_in_the_table_and_of_their_cell():
 def test_the_reduced_factorial_is_part_of_the_whole():
     whole = factorial_design()
     assert len(whole) == 1280
-    assert len(reduced_design().merge(whole)) == len(reduced_design()) == 48
+    assert len(reduced_design().merge(whole)) == len(reduced_design()) == 24
 
 
 def test_agreement_needs_fits_that_the_stored_table_has(factorial):
