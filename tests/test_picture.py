@@ -107,6 +107,8 @@ def test_colours_stand_out_from_the_page_in_light_and_dark():
     for hue in (COLORS["centered"], COLORS["non-centered"], COLORS["fixed"]):
         several = shades(hue, 4)
         assert len(set(several)) == 4
+        dark = [contrast(in_the_dark(shade), in_the_dark("#ffffff")) for shade in several]
+        assert (np.diff(dark) > 0.8).all() or hue == COLORS["fixed"]  # each its own, in their order
         for shade in several:  # drawn as a picture, it is the same in the dark
             assert contrast(shade, "#ffffff") > 1.8
             assert contrast(shade, in_the_dark("#ffffff")) > 1.8

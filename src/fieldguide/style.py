@@ -12,6 +12,7 @@ from importlib import resources
 
 import arviz as az
 import matplotlib as mpl
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.colors import to_hex, to_rgb
 
@@ -45,6 +46,10 @@ _IN_THE_DARK = {
     "#cc79a7": "#e59bc4",
     "#009e73": "#3ecb9f",
 }
+
+
+_SHADES = 0.3, 0.68
+"""Lightness of the darkest and the lightest shade of a colour."""
 
 
 def use_style() -> None:
@@ -98,7 +103,7 @@ def use_style() -> None:
 def shades(color: str, count: int) -> list[str]:
     """Return shades of a colour, from dark to light, that stand out from white and from a dark page."""
     hue, _, full = colorsys.rgb_to_hls(*to_rgb(color))
-    low, high = 0.3, 0.68
+    low, high = _SHADES
     steps = [low + (high - low) * k / max(1, count - 1) for k in range(count)]
     return [to_hex(colorsys.hls_to_rgb(hue, step, full)) for step in steps]
 
@@ -106,7 +111,8 @@ def shades(color: str, count: int) -> list[str]:
 def in_the_dark(color: str) -> str:
     """Return the colour that stands on a dark page for a colour on white.
 
-    Black and white change places, the palette's hues become lighter, and greys are mirrored.
+    Black and white change places, the palette's hues become lighter, shades of a hue stay apart in their
+    order (see `shades`), and greys are mirrored.
 
     Parameters
     ----------
@@ -116,8 +122,8 @@ def in_the_dark(color: str) -> str:
     if color.lower() in _IN_THE_DARK:
         return _IN_THE_DARK[color.lower()]
     hue, light, full = colorsys.rgb_to_hls(*to_rgb(color))
-    light = 0.94 - 0.84 * light if full < 0.1 else max(light, 1 - light, 0.55)
-    return to_hex(colorsys.hls_to_rgb(hue, light, full))
+    light = 0.94 - 0.84 * light if full < 0.1 else np.interp(light, _SHADES, [0.52, 0.85])
+    return to_hex(colorsys.hls_to_rgb(hue, float(light), full))
 
 
 def district_label(district: int, women: int) -> str:
