@@ -248,20 +248,19 @@ def plot_ess(fits: Sequence[xr.DataTree], name: str = "alpha") -> tuple[Figure, 
         What the bars say, with their values.
     """
     sizes = {label_of(fit): az.ess(fit["posterior"][name]).to_series() for fit in fits}
-    (over,) = fits[0]["posterior"][name].dims[2:]
-    fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.33 * len(fits) * len(next(iter(sizes.values())))))
+    index = next(iter(sizes.values())).index
+    over = index.name
+    fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.33 * len(fits) * len(index)))
     height = 0.8 / len(fits)
     for k, (fit, (said, values)) in enumerate(zip(fits, sizes.items(), strict=True)):
         at = np.arange(len(values)) + height * (k - (len(fits) - 1) / 2)
         bars = ax.barh(at, values, 0.9 * height, color=COLORS[fit.attrs["parameterization"]], label=said)
         ax.bar_label(bars, [f" {value:.0f}" for value in values])
-    ax.set_yticks(range(len(values)), [f"{over} {one}" for one in values.index])
-    ax.set(xlabel="bulk effective sample size", ylim=(len(values) - 0.4, -0.6))
+    ax.set_yticks(range(len(index)), [f"{over} {one}" for one in index])
+    ax.set(xlabel="bulk effective sample size", ylim=(len(index) - 0.4, -0.6))
     ax.margins(x=0.12)
     fig.legend(loc="outside upper left")
-    words = "; ".join(
-        f"{said}: {', '.join(f'{v:.0f}' for v in values)}" for said, values in sizes.items()
-    )
+    words = "; ".join(f"{said}: {', '.join(f'{v:.0f}' for v in of)}" for said, of in sizes.items())
     return fig, f"Bar chart of bulk effective sample size, one bar for each {over}. {words}."
 
 
