@@ -56,7 +56,7 @@ ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11 = (
     "07_the_exact_answer",
     "08_one_knob_at_a_time",
     "10_multisite_trial",
-    "11_singular_fit",
+    "12_singular_fit",
 )
 
 

@@ -162,7 +162,7 @@ def test_chapter_10s_measures_of_precision_are_what_their_words_say():
 
 
 def test_chapter_11s_sums_say_what_the_rows_say():
-    names = run("11_singular_fit", "residual_squares", "catholic")
+    names = run("12_singular_fit", "residual_squares", "catholic")
     schools = load_schools()
     numbers = sorted(schools["school"].unique())
     a, b = np.random.default_rng(2).normal(size=(2, len(numbers)))
@@ -178,8 +178,8 @@ def test_chapter_11s_sums_say_what_the_rows_say():
 
 def test_chapter_11_draws_a_schools_effects_from_their_conditional_distribution():
     """The cell runs with parameters of ours, and mean and covariance are compared with dense algebra."""
-    names = run("11_singular_fit", "residual_squares", "coords")
-    body = statements("11_singular_fit")
+    names = run("12_singular_fit", "residual_squares", "coords")
+    body = statements("12_singular_fit")
     first = next(k for k, s in enumerate(body) if ast.unparse(s).startswith("w = catholic[school]"))
     last = next(k for k, s in enumerate(body) if ast.unparse(s).startswith("slope_back = "))
     drawn = {"sd_intercept": 1.9, "sd_slope": 0.4, "correlation": 0.6, "sigma": 6.0}
@@ -206,7 +206,7 @@ def test_chapter_11_draws_a_schools_effects_from_their_conditional_distribution(
 
 
 def test_chapter_11s_marginal_deviance_is_lowest_over_the_mean():
-    deviance = run("11_singular_fit", "marginal_deviance")["marginal_deviance"]
+    deviance = run("12_singular_fit", "marginal_deviance")["marginal_deviance"]
 
     def at(mean, sigma):
         total = 0.0

@@ -76,7 +76,7 @@ def links(text: str) -> list[tuple[str, str]]:
 OTHER_WORDS = {
     "01_data": {"case study", "the sixty districts"},
     "10_multisite_trial": {"multi-site trial"},
-    "11_singular_fit": {"singular fit"},
+    "12_singular_fit": {"singular fit"},
 }
 """Words of a link that are neither the chapter's number nor its title."""
 
@@ -221,7 +221,7 @@ def models_of(name: str, exercise: bool, label: str) -> list:
         ],
         "07_the_exact_answer": lambda: [districts("centered")],
         "08_one_knob_at_a_time": lambda: [districts("deviation")],
-        "11_singular_fit": lambda: [
+        "12_singular_fit": lambda: [
             run(name, "integrated_model")["integrated_model"],
             few_schools("centered"),
         ],
