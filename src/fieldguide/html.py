@@ -65,6 +65,14 @@ MENDED = (
         '".pst-scrollable-table-container"].join',
         '".pst-scrollable-table-container","div.math"].join',
     ),
+    # All sizes are read before the first element is changed: one layout of the page, not one for each.
+    (
+        "scripts/pydata-sphinx-theme.js",
+        ".forEach((e=>{e.tabIndex=e.scrollWidth>e.clientWidth||e.scrollHeight>e.clientHeight?0:-1}))",
+        ".forEach(((_,k,all)=>{if(k)return;const to=Array.from(all,(e=>"
+        "e.scrollWidth>e.clientWidth||e.scrollHeight>e.clientHeight?0:-1));"
+        "all.forEach(((e,j)=>{e.tabIndex=to[j]}))}))",
+    ),
     # An excerpt of a page that was found is taken from its sentences.
     (
         "searchtools.js",
