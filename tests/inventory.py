@@ -46,7 +46,7 @@ WORDS = dict(
     4000: "four thousand",
 }
 
-ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11 = (
+ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch12 = (
     "01_data",
     "02_fixed_effects",
     "03_centered",
@@ -355,7 +355,7 @@ def harm_target() -> float:
 
 def penalty(name: str) -> float:
     """The number in a penalty of chapter 11, by the penalty's name."""
-    nodes = [n for s in statements(ch11) for n in ast.walk(s) if isinstance(n, ast.Dict)]
+    nodes = [n for s in statements(ch12) for n in ast.walk(s) if isinstance(n, ast.Dict)]
     for node in nodes:
         for key, value in zip(node.keys, node.values, strict=True):
             if isinstance(key, ast.Constant) and key.value == name:
@@ -370,15 +370,15 @@ def subscripts(stem: str, table: str) -> list[float]:
 
 
 def valley() -> list[float]:
-    return subscripts(ch11, "deviance_at_r")
+    return subscripts(ch12, "deviance_at_r")
 
 
 def df_near() -> float:
-    return subscripts(ch11, "by_df")[0]
+    return subscripts(ch12, "by_df")[0]
 
 
 def cut_share() -> float:
-    return assigned(ch11, "cut")[0]
+    return assigned(ch12, "cut")[0]
 
 
 def schools_shares() -> tuple[float, ...]:
@@ -388,7 +388,7 @@ def schools_shares() -> tuple[float, ...]:
 def lkj_prior() -> str:
     (eta,) = (
         k.value.value
-        for c in calls(ch11, "schools_posterior")
+        for c in calls(ch12, "schools_posterior")
         for k in c.keywords
         if k.arg == "lkj_eta" and isinstance(k.value, ast.Constant) and k.value.value
     )
@@ -426,7 +426,7 @@ T = THRESHOLDS
 smallest = int(load_three_districts()["women"].idxmin())
 low_share = assigned(ch3, "low_sigma")[0]
 tail = 0.05
-half_step = min(assigned(ch11, "k"))
+half_step = min(assigned(ch12, "k"))
 priors_of_design = list(districts.PRIORS)
 default_target = sample_seeds.__kwdefaults__["target_accept"]
 default_kept = 4 * sample.__kwdefaults__["tune"]
@@ -552,7 +552,7 @@ TEXT: dict[str, list[str]] = {
         "{'0%'} means no better",
         "any of the {word(len(trial.QUANTITIES))} quantities",
     ],
-    ch11: [
+    ch12: [
         "From {len(students)} rows to {students['school'].nunique()} sums",
         "blme {R['blme'].partition('-')[0]}-{R['blme'].partition('-')[2]} returns",
         "on all {len(students)} rows and by Bambi",
@@ -838,7 +838,7 @@ CODE: dict[str, list[str]] = {
         "At {shown_size()} times the size",
         "At {harm_target()} the centered form lacks",
     ],
-    ch11: [
+    ch12: [
         "df = {penalty('df = 3.1')}",
         "df = {penalty('df = 4.5')}",
         "from {valley()[0]} to 1 gains … units of deviance, from {valley()[1]} to 1 only",
@@ -855,12 +855,12 @@ CODE: dict[str, list[str]] = {
         "has {percent(schools_shares()[0])} and {percent(schools_shares()[1])}, at",
         "R-hat above {T['rhat']}",
         "exact answer has {percent(schools_shares()[1])}, its",
-        "{interval(ch11)} interval",
+        "{interval(ch12)} interval",
         "weak for {students['school'].nunique()} schools",
         "a correlation of {valley()[0]} lowers",
         "under {prior_name(PRIORS['sd_prior']).replace('HalfNormal', 'half-normal')} priors",
         "an {lkj_prior()} prior",
-        "of {arguments(ch11, 'range')[-1]} are singular",
+        "of {arguments(ch12, 'range')[-1]} are singular",
     ],
 }
 
