@@ -94,11 +94,7 @@ def test_what_the_book_folds_is_folded_in_jupyterlab(path):
         assert folds == expected | ({"outputs_hidden"} if "hide-cell" in tags else set()), cell.source
 
 
-CASE_STUDY = [path for path in NOTEBOOKS if int(path.stem[:2]) <= 8]
-of_the_case_study = pytest.mark.parametrize("path", CASE_STUDY, ids=lambda path: path.stem)
-
-
-@of_the_case_study
+@chapters
 def test_exercises_with_and_without_code(path):
     """Five or more, three of them solved in code that runs and two in words."""
     cells = nbformat.read(path, as_version=4).cells
@@ -113,7 +109,7 @@ def test_exercises_with_and_without_code(path):
     assert len(answers) + len(solutions) >= len(exercises)
 
 
-@of_the_case_study
+@chapters
 def test_a_chapter_says_what_to_do_at_home(path):
     """Before the exercises, with code that is open and needs nothing of this package."""
     cells = nbformat.read(path, as_version=4).cells
@@ -128,7 +124,7 @@ def test_a_chapter_says_what_to_do_at_home(path):
     assert not any(re.search(r"\bfg\.|\bfieldguide\b", cell.source) for cell in snippets)
 
 
-@of_the_case_study
+@chapters
 def test_at_most_half_of_the_code_is_folded(path):
     """Cells that only write a sentence count as folded: nobody sees their code on the page."""
     lines = {True: 0, False: 0}
@@ -141,6 +137,18 @@ def test_at_most_half_of_the_code_is_folded(path):
             draws = "show_figure(" in cell.source and "subplots(" in cell.source
             assert folded or not draws or len(cell.source.splitlines()) <= 25, cell.source
     assert lines[True] <= lines[False], lines
+
+
+OTHER_PEOPLE = [path for path in NOTEBOOKS if int(path.stem[:2]) >= 10]
+
+
+@pytest.mark.parametrize("path", OTHER_PEOPLE, ids=lambda path: path.stem)
+def test_a_chapter_on_other_peoples_problems_stays_short(path):
+    """Who comes with a question of the kind reads one chapter, and to its end."""
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert len(cells) <= 45
+    assert sum(bool(line.strip()) for text in code for line in text.splitlines()) <= 450
 
 
 @chapters
