@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,13 @@ SINGULAR_TOLERANCE = 1e-4
 Penalty = Callable[..., np.ndarray]
 """Log prior density, up to a constant, of three sds divided by the residual one: the intercept's,
 the slope's, and the slope's given the intercept, which is sd_slope * sqrt(1 - correlation**2)."""
+
+
+Covariance = Literal["full", "diagonal", "intercept"]
+"""What may vary: intercept and slope with a correlation, both without one, or the intercept."""
+
+_FREE = {"full": (0, 1, 2), "diagonal": (0, 2), "intercept": (0,)}
+"""Elements (a, b, c) of the relative Cholesky factor [[a, 0], [b, c]] that are searched."""
 
 
 class DesignError(ValueError):
@@ -109,7 +116,10 @@ class CrossProducts:
         d = np.concatenate([d, det_d[..., None]], -1)
         det = 1 + d @ self._det
         size = self.products.shape[1]
-        sums = (1 / det) @ self._quad.reshape(len(self.groups), -1)
+        quad, inverse = self._quad.reshape(len(self.groups), -1), 1 / det
+        sums = inverse.real @ quad
+        if np.iscomplexobj(inverse):  # apart, so that the sums of many groups are not copied
+            sums = sums + 1j * (inverse.imag @ quad)
         sums = sums.reshape(*d.shape, size, size)
         return np.log(det).sum(-1), self._total - np.einsum("...k,...kab->...ab", d, sums)
 
@@ -171,59 +181,158 @@ def cross_products(formula: str, data: pd.DataFrame) -> CrossProducts:
         from the residual, or a predictor is constant or a combination of others.
     """
     try:
-        from formulae import design_matrices, model_description
+        from formulae import model_description
+        from formulae.environment import Environment
+        from formulae.matrices import DesignMatrices
+        from formulae.parser import ParseError
     except ImportError as error:
         raise ImportError(
             "Reading a formula needs formulae; install it with: pip install fieldguide[models]"
         ) from error
-    _check_cells(model_description(formula).var_names, data)
+    if "||" in formula:
+        raise DesignError(
+            "|| fixes the correlation at 0; write (x | group) here, "
+            'and fit_reml(sums, covariance="diagonal").'
+        )
     try:
-        design = design_matrices(formula, data, na_action="error")
+        described = model_description(formula)
+    except ParseError as error:
+        raise DesignError(f"The formula {formula!r} cannot be read: {error}") from None
+    slope, factor = _what_varies(described)
+    _check_cells(described.var_names, data)
+    # The columns of the groups would be rows times groups; the labels say the same.
+    described.group_terms = []
+    columns = [name for name in data.columns if name in described.var_names]
+    plain = not any("(" in term.name for term in described.common_terms)
+    table = data[columns].apply(_as_levels) if plain else data[columns]
+    try:
+        design = DesignMatrices(described, table, Environment.capture(0))
     except KeyError as error:
         raise DesignError(f"The table has no column {error}; correct the formula.") from None
-    group_terms = list(design.group.terms.values()) if design.group is not None else []
-    shape = [term.kind for term in group_terms]
-    if shape != ["intercept", "numeric"] or len({term.factor.name for term in group_terms}) != 1:
-        raise DesignError(
-            "The formula needs one term like (ses | school): an intercept and one slope that vary."
-        )
-    x = design.common.as_dataframe()
-    names = ["Intercept", group_terms[1].expr.name]
-    if not set(names) <= set(x.columns):
-        raise DesignError(
-            f"{names[1]} varies over groups but has no fixed effect; add it to the formula."
-        )
-    codes, labels = pd.factorize(data[group_terms[0].factor.name], sort=True)
-    w = np.column_stack([x.to_numpy(float), np.ravel(np.asarray(design.response))])
-    _check_design(data, w[:, :-1], x.columns, codes, labels, group_terms[0].factor.name)
-    rows = np.bincount(codes)
-    starts = np.concatenate([[0], np.cumsum(rows)[:-1]])
-    order = np.argsort(codes, kind="stable")
-    outer = w[order, :, None] * w[order, None, :]
-    return CrossProducts(
+    if factor not in data.columns:
+        raise DesignError(f"The table has no column {factor!r}; correct the formula.")
+    x = design.common.design_matrix if design.common is not None else np.empty((len(data), 0))
+    names = [] if design.common is None else list(design.common.as_dataframe().columns)
+    _check_roles(design, names, slope)
+    codes, labels = pd.factorize(data[factor], sort=True)
+    w = np.column_stack([x, np.ravel(np.asarray(design.response.design_matrix, float))])
+    varying = (names.index("Intercept"), names.index(slope))
+    _check_design(data, w, names, codes, labels, factor)
+    products = np.empty((len(labels), w.shape[1], w.shape[1]))
+    for i, k in zip(*np.triu_indices(w.shape[1]), strict=True):
+        products[:, i, k] = products[:, k, i] = np.bincount(codes, w[:, i] * w[:, k])
+    sums = CrossProducts(
         groups=tuple(map(str, labels)),
-        terms=tuple(x.columns),
-        varying=(x.columns.get_loc(names[0]), x.columns.get_loc(names[1])),
-        rows=rows,
-        products=np.add.reduceat(outer, starts),
+        terms=tuple(names),
+        varying=varying,
+        rows=np.bincount(codes),
+        products=products,
     )
+    _check_slope(sums, factor)
+    return sums
+
+
+def _as_levels(column: pd.Series) -> pd.Series:
+    """Order the levels of words as formulae does, which then need not sort a million words."""
+    if pd.api.types.is_numeric_dtype(column) or getattr(column.dtype, "ordered", False):
+        return column
+    codes, levels = pd.factorize(column, sort=True)
+    return pd.Series(pd.Categorical.from_codes(codes, levels, ordered=True), index=column.index)
+
+
+def _what_varies(described: Any) -> tuple[str, str]:
+    """Return the slope and the grouping factor of the one term that varies, or say why not."""
+    shape = "The formula needs one term like (ses | school): an intercept and one slope that vary."
+    terms = described.group_terms
+    if described.response is None:
+        raise DesignError(f"The formula has no outcome; begin it with one, as in y ~ x. {shape}")
+    if not terms:
+        raise DesignError(f"{shape} Without one it is an ordinary regression, which cannot be singular.")
+    factors = list(dict.fromkeys(term.factor.name for term in terms))
+    if len(factors) > 1:
+        raise DesignError(
+            f"{shape} This one has several grouping factors, {' and '.join(factors)}; fit nested or "
+            "crossed factors with lme4 and look at rePCA, or with Bambi."
+        )
+    (factor,) = factors
+    if len(terms[0].factor.components) > 1:
+        raise DesignError(
+            f"{shape} {factor} is made of several columns; join them into one column of labels."
+        )
+    slopes = [term.expr.name for term in terms if term.expr.name != "Intercept"]
+    if len(slopes) == len(terms):
+        raise DesignError(
+            f"{shape} Without a varying intercept, as in (0 + x | g), there is one variance and no "
+            "correlation; write (x | g), or fit it with lme4."
+        )
+    if not slopes:
+        raise DesignError(
+            f"{shape} With the intercept alone the boundary is one variance of zero; fit it with lme4 "
+            "and test it with RLRsim's exactRLRT."
+        )
+    if len(slopes) > 1:
+        raise DesignError(
+            f"{shape} This one has {len(slopes)} slopes, {' and '.join(slopes)}; look at one at a time, "
+            "or fit them with lme4 and look at rePCA, or with Bambi."
+        )
+    return slopes[0], factor
+
+
+def _check_roles(design: Any, names: list[str], slope: str) -> None:
+    """See that the slope is one number per row, the outcome numeric, and both have fixed effects."""
+    if design.response.kind != "numeric":
+        raise DesignError(
+            f"The outcome {design.response.name} is not a number; for two categories use lme4's glmer "
+            "or Bambi with family='bernoulli'."
+        )
+    terms = design.common.terms if design.common is not None else {}
+    if "Intercept" not in terms:
+        raise DesignError("The intercept varies over groups but has no fixed effect; leave out the 0.")
+    if slope not in terms:
+        raise DesignError(
+            f"{slope} varies over groups but has no fixed effect; add it to the formula."
+        )
+    if slope not in names:
+        raise DesignError(
+            f"{slope} is not one number per row, so it has several slopes; code it as one number, "
+            "or fit it with lme4 and look at rePCA."
+        )
+
+
+def _check_slope(sums: CrossProducts, factor: str) -> None:
+    n, x, xx = _spread_within(sums)
+    name = sums.terms[sums.varying[1]]
+    varies = xx - x**2 / n > 1e-13 * np.maximum(xx, 1e-300)
+    if not varies.any():
+        raise DesignError(
+            f"{name} is the same for all rows of a {factor}, so no slope can vary; "
+            f"use (1 | {factor}) with {name} as a fixed effect."
+        )
+
+
+def _spread_within(sums: CrossProducts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows, sums and sums of squares of the slope's predictor, per group."""
+    one, x = sums.varying
+    return sums.products[:, one, one], sums.products[:, one, x], sums.products[:, x, x]
 
 
 def _check_cells(names: set[str], data: pd.DataFrame) -> None:
     used = [column for column in data.columns if column in names]
-    missing = data[used].isna()
-    if missing.to_numpy().any():
-        column = missing.any().idxmax()
-        row = missing[column].idxmax()
-        raise DesignError(
-            f"Column {column} has {missing[column].sum()} missing cell(s), the first at row {row}; "
-            "fill or remove them on purpose, since nothing is dropped silently."
-        )
+    for column in used:
+        missing = data[column].isna()
+        if missing.any():
+            raise DesignError(
+                f"Column {column} has {missing.sum()} missing cell(s), the first at row "
+                f"{missing.idxmax()}; fill or remove them on purpose, since nothing is dropped silently."
+            )
+        if pd.api.types.is_numeric_dtype(data[column]) and not np.isfinite(data[column]).all():
+            raise DesignError(f"Column {column} has infinite cells; mend or remove them.")
 
 
 def _check_design(
-    data: pd.DataFrame, x: np.ndarray, names: Sequence[str], codes: np.ndarray, labels: Any, factor: str
+    data: pd.DataFrame, w: np.ndarray, names: Sequence[str], codes: np.ndarray, labels: Any, factor: str
 ) -> None:
+    x = w[:, :-1]
     categories = getattr(data[factor].dtype, "categories", labels)
     empty = sorted(set(categories) - set(labels), key=str)
     if empty:
@@ -233,7 +342,9 @@ def _check_design(
     for column, name in zip(x.T, names, strict=True):
         if name != "Intercept" and np.ptp(column) == 0:
             raise DesignError(f"{name} is constant, so it has no effect to estimate; remove it.")
-    if np.linalg.matrix_rank(x) < x.shape[1]:
+    size = np.abs(x).max(0)
+    triangle = np.linalg.qr(x / np.where(size > 0, size, 1), mode="r")  # of the rank of x, but small
+    if np.linalg.matrix_rank(triangle) < x.shape[1]:
         raise DesignError(
             "One predictor is a combination of the others, so their effects have no estimate; "
             f"remove one of {', '.join(name for name in names if name != 'Intercept')}."
@@ -347,6 +458,11 @@ class RemlFit:
     group_effects : pandas.DataFrame
         Conditional mean of each group's ``intercept`` and ``slope`` deviation (lme4's ``ranef``).
     evaluations : int
+    covariance : str
+        What may vary, see :func:`fit_reml`.
+    boundary : bool
+        Whether the estimated covariance has a determinant of zero (of the intercept's variance where
+        that is all there is). A penalised estimate may be `singular` by lme4's tolerance without that.
     """
 
     fixed: pd.DataFrame
@@ -358,123 +474,220 @@ class RemlFit:
     objective: float
     group_effects: pd.DataFrame
     evaluations: int
+    covariance: str = "full"
+    boundary: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """Number of fixed effects, variances and correlations, the residual one counted."""
+        return len(self.fixed) + len(_FREE[self.covariance]) + 1
+
+    @property
+    def aic(self) -> float:
+        """REML criterion plus twice the parameters, as lme4 counts; for models of equal fixed effects."""
+        return self.reml + 2 * self.parameters
+
+    @property
+    def smallest(self) -> float:
+        """Smallest diagonal element of the relative Cholesky factor, what lme4's isSingular reads.
+
+        The elements are the sd of the intercepts and that of the slopes given the intercepts, both
+        divided by the residual one; of those that the model has.
+        """
+        slope = self.sd_slope * np.sqrt(1 - np.nan_to_num(self.correlation) ** 2)
+        sds = [self.sd_intercept] if self.covariance == "intercept" else [self.sd_intercept, slope]
+        return float(min(sds) / self.sd_residual)
 
     @property
     def singular(self) -> bool:
-        """Whether the relative Cholesky factor has a zero on its diagonal, lme4's isSingular."""
-        smallest = min(self.sd_intercept, self.sd_slope * np.sqrt(1 - self.correlation**2))
-        return bool(smallest / self.sd_residual < SINGULAR_TOLERANCE)
+        """Whether that element is below lme4's tolerance: at the boundary, or near it."""
+        return self.smallest < SINGULAR_TOLERANCE
 
 
-def fit_reml(sums: CrossProducts, penalty: Penalty | None = None) -> RemlFit:
+def fit_reml(
+    sums: CrossProducts, penalty: Penalty | None = None, covariance: Covariance = "full"
+) -> RemlFit:
     """Maximise the restricted likelihood, penalised if asked.
 
     The search runs over the Cholesky factor of D, whose boundary is a coordinate plane, with
-    gradients by the complex step (Squire and Trapp 1998, SIAM Review 40), exact to rounding.
+    gradients by the complex step (Squire and Trapp 1998, SIAM Review 40), exact to rounding. The
+    slope's predictor is put on its own scale first (and centred, where intercepts and slopes are
+    correlated and may be turned into one another), so that its units do not matter.
 
     Parameters
     ----------
     sums : CrossProducts
     penalty : callable, optional
         Log prior density on the relative scale, such as :func:`wishart`.
+    covariance : {"full", "diagonal", "intercept"}
+        ``(x | g)``, lme4's ``(x || g)``, whose correlation is 0, or ``(1 | g)``. The latter two have no
+        penalty.
 
     Raises
     ------
+    ValueError
+        If a penalty is asked for with a reduced covariance.
     ConvergenceError
         If no start ends where the gradient vanishes.
     """
+    if penalty is not None and covariance != "full":
+        raise ValueError("A penalty is for the full covariance; fit the reduced models without one.")
+    search = _Search(sums, penalty, covariance)
     best: Any
     best, evaluations = None, 0
     for start in ([1.0, 0.0, 1.0], [0.3, 0.02, 0.05]):
-        result = minimize(
-            _objective,
-            start,
-            args=(sums, penalty),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(1e-9, None), (None, None), (0 if penalty is None else 1e-6, None)],
-            options={"ftol": 1e-16, "gtol": 1e-7, "maxiter": 500},
-        )
+        result = search.minimise(start)
         evaluations += result.nfev
         if best is None or result.fun < best.fun:
             best = result
-    theta = _polish(best.x, sums, penalty)
-    objective, gradient = _objective(theta, sums, penalty)
-    inside = theta > [1e-8, -np.inf, 1e-8]
-    if not np.isfinite(objective) or np.abs(gradient[inside]).max() > 1e-3:
+    theta = search.snap(search.polish(best.x))
+    objective, gradient = search(theta)
+    inside = np.zeros(3, bool)
+    inside[list(_FREE[covariance])] = True
+    inside &= theta > [1e-8, -np.inf, 1e-8]
+    if not np.isfinite(objective) or np.abs(gradient[inside]).max(initial=0) > 1e-3:
         raise ConvergenceError(
             "The restricted likelihood has no minimum that the search could reach; "
             "look at its profile before you trust any estimate."
         )
-    return _describe(theta, sums, objective, evaluations)
+    return _describe(search, theta, objective, evaluations)
 
 
-def _objective(theta, sums, penalty):
-    """Penalised deviance and its gradient at one Cholesky factor (a, b, c)."""
-    step = 1e-20
-    a, b, c = (np.asarray(theta) + 1j * step * np.eye(3)).T
-    value = restricted_deviance(sums, a * a, a * b, b * b + c * c)
-    if penalty is not None:
-        slope = np.sqrt(b * b + c * c)
-        value = value - 2 * penalty(a, slope, c)
-    return value.real.mean(), value.imag / step
+class _Search:
+    """The criterion over (a, b, c), the Cholesky factor for a predictor on its own scale."""
 
+    def __init__(self, sums: CrossProducts, penalty: Penalty | None, covariance: str):
+        n, x, xx = (part.sum() for part in _spread_within(sums))
+        spread = np.sqrt(max(xx / n - (x / n) ** 2, 1e-300))
+        middle = x / n if covariance == "full" else 0.0
+        turn = np.eye(len(sums.terms) + 1)
+        one, slope = sums.varying
+        turn[slope, slope], turn[one, slope] = 1 / spread, -middle / spread
+        self.back = np.array([[1, -middle / spread], [0, 1 / spread]])  # effects in the table's units
+        self.turn = turn
+        products = turn.T @ sums.products @ turn
+        self.sums = CrossProducts(sums.groups, sums.terms, sums.varying, sums.rows, products)
+        self.penalty, self.covariance = penalty, covariance
+        self.shift = 2 * np.log(spread)  # of the criterion, whose fixed effects changed their scale
 
-def _polish(theta, sums, penalty):
-    """Newton steps with a Hessian from exact gradients, on the coordinates off the boundary."""
-    free = np.flatnonzero(np.asarray(theta) > [1e-6, -np.inf, 1e-6])
-    for _ in range(4):
-        value, gradient = _objective(theta, sums, penalty)
-        hessian = np.empty((free.size, free.size))
-        for row, k in enumerate(free):
-            h = 1e-5 * max(abs(theta[k]), 1e-3)
-            shift = h * np.eye(3)[k]
-            up, down = (_objective(theta + s * shift, sums, penalty)[1] for s in (1, -1))
-            hessian[row] = ((up - down) / (2 * h))[free]
-        try:
-            step = np.linalg.solve((hessian + hessian.T) / 2, gradient[free])
-        except np.linalg.LinAlgError:
+    def relative(self, theta):
+        """Elements of D, for a Cholesky factor on this scale, in the table's units."""
+        a, b, c = theta
+        (p, q), (_, s) = self.back
+        first = a * p + b * q
+        return first**2 + (c * q) ** 2, s * (first * b + c * c * q), s * s * (b * b + c * c)
+
+    def __call__(self, theta):
+        """Penalised deviance and its gradient."""
+        step = 1e-20
+        a, b, c = (np.asarray(theta) + 1j * step * np.eye(3)).T
+        value = restricted_deviance(self.sums, a * a, a * b, b * b + c * c) + self.shift
+        if self.penalty is not None:
+            d00, _, d11 = self.relative((a, b, c))
+            intercept = np.sqrt(d00)
+            value = value - 2 * self.penalty(intercept, np.sqrt(d11), a * c * self.back[1, 1] / intercept)
+        free = np.isin(range(3), _FREE[self.covariance])
+        return value.real.mean(), value.imag / step * free
+
+    def minimise(self, start):
+        low = 0 if self.penalty is None else 1e-6
+        bounds = [(1e-9, None), (None, None), (low, None)]
+        free = _FREE[self.covariance]
+        bounds = [bounds[k] if k in free else (0, 0) for k in range(3)]
+        start = np.where(np.isin(range(3), free), start, 0)
+        return minimize(
+            self,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"ftol": 1e-16, "gtol": 1e-7, "maxiter": 500},
+        )
+
+    def polish(self, theta):
+        """Newton steps with a Hessian from exact gradients, on the coordinates off the boundary."""
+        free = np.flatnonzero(np.asarray(theta) > [1e-6, -np.inf, 1e-6])
+        free = np.intersect1d(free, _FREE[self.covariance])
+        for _ in range(4):
+            value, gradient = self(theta)
+            hessian = np.empty((free.size, free.size))
+            for row, k in enumerate(free):
+                h = 1e-5 * max(abs(theta[k]), 1e-3)
+                shift = h * np.eye(3)[k]
+                up, down = (self(theta + s * shift)[1] for s in (1, -1))
+                hessian[row] = ((up - down) / (2 * h))[free]
+            try:
+                step = np.linalg.solve((hessian + hessian.T) / 2, gradient[free])
+            except np.linalg.LinAlgError:
+                return theta
+            candidate = theta.copy()
+            candidate[free] -= step
+            if (candidate[[0, 2]] < 0).any():
+                return theta
+            new_value, new_gradient = self(candidate)
+            largest = np.abs(gradient[free]).max(initial=0)
+            worse = np.abs(new_gradient[free]).max(initial=0) >= largest
+            if worse or new_value > value + 1e-6:
+                return theta
+            theta = candidate
+        return theta
+
+    def snap(self, theta):
+        """Set to zero what the search drove there but for its tolerance, where that is no worse."""
+        if self.penalty is not None:
             return theta
-        candidate = theta.copy()
-        candidate[free] -= step
-        if (candidate[[0, 2]] < 0).any():
-            return theta
-        new_value, new_gradient = _objective(candidate, sums, penalty)
-        worse = np.abs(new_gradient[free]).max() >= np.abs(gradient[free]).max()
-        if worse or new_value > value + 1e-6:
-            return theta
-        theta = candidate
-    return theta
+        for k in (2, 1, 0):
+            candidate = theta.copy()
+            candidate[k] = 0
+            if k == 0:  # then nothing tells the other two apart
+                candidate[1:] = 0, np.hypot(*theta[1:])
+            may = abs(theta[k]) < 0.01 and (k != 1 or theta[2] == 0)
+            if may and self(candidate)[0] <= self(theta)[0] + 1e-8:
+                theta = candidate
+        return theta
 
 
-def _describe(theta: np.ndarray, sums: CrossProducts, objective: float, evaluations: int) -> RemlFit:
+def _describe(search: _Search, theta: np.ndarray, objective: float, evaluations: int) -> RemlFit:
+    sums = search.sums
     a, b, c = theta
     d = np.array([[a * a, a * b], [a * b, b * b + c * c]])
     _, matrix = sums.reduce(d[0, 0], d[0, 1], d[1, 1])
     p = matrix.shape[0] - 1
-    beta = np.linalg.solve(matrix[:p, :p], matrix[:p, p])
+    spread = np.linalg.inv(matrix[:p, :p])
+    beta = spread @ matrix[:p, p]
     freedom = sums.rows.sum() - p
     sigma = np.sqrt((matrix[p, p] - matrix[:p, p] @ beta) / freedom)
-    se = sigma * np.sqrt(np.diag(np.linalg.inv(matrix[:p, :p])))
     z = list(sums.varying)
     c_j = sums.products[:, z]
     shrink = np.linalg.solve(np.eye(2) + d @ c_j[:, :, z], np.broadcast_to(d, (len(c_j), 2, 2)))
     effects = np.einsum("jab,jb->ja", shrink, c_j[..., p] - c_j[..., :p] @ beta)
-    slope = np.hypot(b, c)
+    turn = search.turn[:p, :p]
+    beta, spread = turn @ beta, turn @ spread @ turn.T
+    se = sigma * np.sqrt(np.diag(spread))
+    d00, d01, d11 = search.relative(theta)
+    intercept, slope = np.sqrt(d00), np.sqrt(d11)
+    boundary = a == 0 or (c == 0 and search.covariance != "intercept")
+    correlation = 0.0 if search.covariance == "diagonal" else np.nan
+    if search.covariance == "full" and d00 * d11 > 0:
+        correlation = float(np.sign(d01) if boundary else d01 / (intercept * slope))
     return RemlFit(
         fixed=pd.DataFrame(
             {"estimate": beta, "se": se, "t": beta / se}, index=pd.Index(sums.terms, name="term")
         ),
-        sd_intercept=float(sigma * a),
+        sd_intercept=float(sigma * intercept),
         sd_slope=float(sigma * slope),
-        correlation=float(b / slope) if slope > 0 else np.nan,
+        correlation=correlation,
         sd_residual=float(sigma),
-        reml=float(restricted_deviance(sums, d[0, 0], d[0, 1], d[1, 1])),
+        reml=float(restricted_deviance(sums, d[0, 0], d[0, 1], d[1, 1]) + search.shift),
         objective=float(objective),
         group_effects=pd.DataFrame(
-            effects, index=pd.Index(sums.groups, name="group"), columns=["intercept", "slope"]
+            effects @ search.back.T,
+            index=pd.Index(sums.groups, name="group"),
+            columns=["intercept", "slope"],
         ),
         evaluations=evaluations,
+        covariance=search.covariance,
+        boundary=bool(boundary),
     )
 
 

@@ -19,6 +19,10 @@ density :math:`\cos^{2\eta-1}\varphi`, smooth up to its ends for whole and half 
 analytic integrand the error falls geometrically with the number of nodes (Trefethen 2008, SIAM
 Review 50, theorem 4.5). The error estimate is the change from a grid with a quarter of the nodes
 less in each direction, in posterior standard deviations.
+
+With thousands of groups the sums over groups are most of the work. They are smooth on the box, so they
+are computed at a few Chebyshev nodes and interpolated, which is checked against the sums themselves at
+other points; the log density may differ by no more than ``INTERPOLATION``.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.polynomial import legendre
+from numpy.polynomial import chebyshev, legendre
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import betaln, ndtr, ndtri
@@ -48,7 +52,16 @@ DROP = 24.0
 NODES = (36, 28, 26, 32)
 """Default number of nodes: intercept's and slope's relative sd, angle of correlation, sigma."""
 
+_GROWTH = (1, 1.35, 1.8)
 _CHUNK = 2048
+_CELLS = 2**22
+"""Numbers of one kind, groups times nodes, that are held at a time."""
+
+MANY = 1000
+"""Number of groups from which on the sums over groups are interpolated."""
+
+INTERPOLATION = 1e-6
+"""Largest error of a log density by interpolation; beyond it the sums themselves are used."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,7 @@ def schools_posterior(
     sigma_prior: Prior,
     fixed_prior: tuple = (0.0, 100.0),
     lkj_eta: float | None = 1.0,
-    nodes: tuple[int, int, int, int] = NODES,
+    nodes: tuple[int, int, int, int] | None = None,
 ) -> SchoolsPosterior:
     """Integrate the posterior of a varying-intercept, varying-slope model.
 
@@ -183,8 +196,9 @@ def schools_posterior(
     lkj_eta : float or None
         Shape of the LKJ prior on the correlation, at least 1 (1 is uniform); None fixes the
         correlation at 0, as Bambi does.
-    nodes : tuple of int
-        Quadrature nodes for the intercept's sd, the slope's sd, the correlation and sigma.
+    nodes : tuple of int, optional
+        Quadrature nodes for the intercept's sd, the slope's sd, the correlation and sigma; `NODES` by
+        default, and more where these do not suffice.
 
     Raises
     ------
@@ -206,12 +220,17 @@ def schools_posterior(
     priors = _check_priors(sums, sd_prior, sigma_prior, fixed_prior, lkj_eta)
     model = _Model(sums, priors)
     box = _find_box(model)
-    grid = _Grid(model, box, nodes)
-    coarse = _Grid(model, box, tuple(max(4, round(0.75 * n)) for n in nodes))
-    mean, sd = grid.moments
-    coarse_mean, coarse_sd = coarse.moments
-    scale = np.where(sd > 0, sd, 1)
-    error = float(np.max(np.abs([coarse_mean - mean, coarse_sd - sd]) / scale))
+    model.interpolate(box)
+    first = NODES if nodes is None else nodes
+    mean, sd = _Grid(model, box, tuple(max(4, round(0.75 * n)) for n in first)).moments
+    for growth in _GROWTH if nodes is None else _GROWTH[:1]:
+        coarse_mean, coarse_sd = mean, sd
+        grid = _Grid(model, box, tuple(round(growth * n) for n in first))
+        mean, sd = grid.moments
+        scale = np.where(sd > 0, sd, 1)
+        error = float(np.max(np.abs([coarse_mean - mean, coarse_sd - sd]) / scale))
+        if error <= TOLERANCE:
+            break
     if not error <= TOLERANCE:
         raise ExactPosteriorError(
             f"The quadrature's error estimate is {error:.1e} posterior sds, above {TOLERANCE:g}; "
@@ -298,11 +317,46 @@ class _Model:
         self.sums = CrossProducts(sums.groups, sums.terms, sums.varying, sums.rows, shifted)
         self.priors, self.p, self.rows = priors, p, int(sums.rows.sum())
         self.start = fit_reml(sums)
+        self._interpolation: _Interpolation | None = None
+
+    @property
+    def chunk(self):
+        """Nodes to solve at a time, so that what is held is bounded."""
+        direct = max(1, min(_CHUNK, _CELLS // len(self.sums.groups)))
+        return _CHUNK if self._interpolation is not None else direct
 
     def solve(self, t0, t1, angle):
         """Everything that does not depend on sigma, for flat arrays of nodes."""
+        parts = [
+            self._solve(t0[i : i + self.chunk], t1[i : i + self.chunk], angle[i : i + self.chunk])
+            for i in range(0, t0.size, self.chunk)
+        ]
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+    def interpolate(self, box, orders=(8, 10, 12), check=True):
+        """Put an interpolation of the sums over groups in their place, if it is exact enough."""
+        self._interpolation = None
+        if len(self.sums.groups) < MANY:
+            return
+        places = np.random.default_rng(len(orders)).uniform(size=(3, 24))
+        t0, t1, angle = box[:3, :1] + np.diff(box[:3]) * places
+        sigma = np.array([self.start.sd_residual])
+        exact = self.log_joint(t0, t1, angle, sigma, self.solve(t0, t1, angle)) if check else None
+        for order in orders:
+            self._interpolation = _Interpolation(self.sums, box, order, self.chunk)
+            if exact is None:
+                return
+            found = self.log_joint(t0, t1, angle, sigma, self.solve(t0, t1, angle))
+            if np.abs(found - exact).max() < INTERPOLATION:
+                return
+        self._interpolation = None
+
+    def _solve(self, t0, t1, angle):
         r, p, s = np.sin(angle), self.p, self.priors.sd
-        log_det, a = self.sums.reduce(t0**2, r * t0 * t1, t1**2)
+        if self._interpolation is not None:
+            log_det, a = self._interpolation(t0, t1, angle)
+        else:
+            log_det, a = self.sums.reduce(t0**2, r * t0 * t1, t1**2)
         values, vectors = np.linalg.eigh(a[:, :p, :p] * s[:, None] * s)
         b = np.einsum("tab,ta->tb", vectors, a[:, :p, p] * s)
         return log_det, np.maximum(values, 0), vectors, b, a[:, p, p]
@@ -320,6 +374,69 @@ class _Model:
         return value + self.priors.sd_slope.logpdf(t1[:, None] * sigma) + np.log(sigma)
 
 
+class _Interpolation:
+    """Sums over groups as a polynomial in theta_0, theta_1 and the angle, on a box."""
+
+    def __init__(self, sums: CrossProducts, box: np.ndarray, order: int, chunk: int):
+        self.low, self.width = box[:3, 0], np.where(box[:3, 1] > box[:3, 0], np.ptp(box[:3], axis=1), 1)
+        self.counts = [order if high > low else 1 for low, high in box[:3]]
+        nodes = [chebyshev.chebpts1(n) for n in self.counts]
+        self.inverse = [
+            np.linalg.inv(chebyshev.chebvander(x, n - 1))
+            for x, n in zip(nodes, self.counts, strict=True)
+        ]
+        axes = [
+            low + width * (x + 1) / 2 if x.size > 1 else np.array([low])
+            for x, low, width in zip(nodes, self.low, self.width, strict=True)
+        ]
+        t0, t1, angle = (v.ravel() for v in np.meshgrid(*axes, indexing="ij"))
+        self.upper = np.triu_indices(sums.products.shape[1])
+        self.size = sums.products.shape[1]
+        values = []
+        for i in range(0, t0.size, chunk):
+            one, other, r = t0[i : i + chunk], t1[i : i + chunk], np.sin(angle[i : i + chunk])
+            log_det, a = sums.reduce(one**2, r * one * other, other**2)
+            values.append(np.column_stack([log_det, a[:, *self.upper]]))
+        self.values = np.concatenate(values)
+
+    def __call__(self, t0, t1, angle):
+        each = zip((t0, t1, angle), self.low, self.width, self.counts, self.inverse, strict=True)
+        i, j, k = (
+            chebyshev.chebvander(2 * (x - low) / width - 1, n - 1) @ inverse
+            for x, low, width, n, inverse in each
+        )
+        basis = (i[:, :, None, None] * j[:, None, :, None] * k[:, None, None, :]).reshape(t0.size, -1)
+        found = basis @ self.values
+        a = np.empty((t0.size, self.size, self.size))
+        a[:, *self.upper] = a[:, *self.upper[::-1]] = found[:, 1:]
+        return found[:, 0], a
+
+
+def _first_box(model: _Model) -> np.ndarray:
+    """Where the search for the box begins."""
+    fit = model.start
+    sigma = fit.sd_residual
+    width = 12 / np.sqrt(2 * model.rows)
+    box = np.array(
+        [
+            [0, 3 * fit.sd_intercept / sigma + 0.1],
+            [0, 3 * fit.sd_slope / sigma + 0.1],
+            [0, 0] if model.priors.eta is None else [-np.pi / 2, np.pi / 2],
+            [sigma * np.exp(-width), sigma * np.exp(width)],
+        ]
+    )
+    if len(model.sums.groups) < MANY:
+        return box
+    # thousands of groups: a few standard errors of the Fisher information of one group's effects
+    spread = 9 / np.sqrt(2 * len(model.sums.groups))
+    for k, sd in ((0, fit.sd_intercept), (1, fit.sd_slope)):
+        box[k] = np.maximum(sd / sigma * np.array([1 - 2 * spread, 1 + 2 * spread]), [0, 1e-3])
+    if model.priors.eta is not None:
+        middle = np.arcsin(np.nan_to_num(fit.correlation))
+        box[2] = np.clip(middle + 4 * spread * np.array([-1, 1]), -np.pi / 2, np.pi / 2)
+    return box
+
+
 def _legendre(low, high, n):
     x, w = legendre.leggauss(n)
     return low + (high - low) * (x + 1) / 2, w * (high - low) / 2
@@ -327,21 +444,11 @@ def _legendre(low, high, n):
 
 def _find_box(model: _Model, count: int = 16) -> np.ndarray:
     """Bounds of theta_0, theta_1, angle and sigma outside of which the density is negligible."""
-    fit = model.start
-    sigma = fit.sd_residual
-    width = 12 / np.sqrt(2 * model.rows)
-    fixed = model.priors.eta is None
-    box = np.array(
-        [
-            [0, 3 * fit.sd_intercept / sigma + 0.1],
-            [0, 3 * fit.sd_slope / sigma + 0.1],
-            [0, 0] if fixed else [-np.pi / 2, np.pi / 2],
-            [sigma * np.exp(-width), sigma * np.exp(width)],
-        ]
-    )
+    box = _first_box(model)
     limits = np.array([[0, np.inf], [0, np.inf], [-np.pi / 2, np.pi / 2], [0, np.inf]])
     for _ in range(40):
         axes = [np.array([0.0]) if lo == hi else _legendre(lo, hi, count)[0] for lo, hi in box]
+        model.interpolate(box, orders=(6,), check=False)
         t0, t1, angle = (v.ravel() for v in np.meshgrid(*axes[:3], indexing="ij"))
         with np.errstate(divide="ignore"):
             log_p = model.log_joint(t0, t1, angle, axes[3], model.solve(t0, t1, angle))
@@ -388,12 +495,14 @@ class _Grid:
         )
         self.axes = axes
         t0, t1, angle = (v.ravel() for v in np.meshgrid(*axes[:3], indexing="ij"))
-        solved: Any = [
-            model.solve(t0[i : i + _CHUNK], t1[i : i + _CHUNK], angle[i : i + _CHUNK])
-            for i in range(0, t0.size, _CHUNK)
-        ]
-        solved = tuple(np.concatenate(part) for part in zip(*solved, strict=True))
-        log_p = model.log_joint(t0, t1, angle, axes[3], solved)
+        solved = model.solve(t0, t1, angle)
+        log_p = np.concatenate(
+            [
+                model.log_joint(*(v[i : i + _CHUNK] for v in (t0, t1, angle)), axes[3], part)
+                for i in range(0, t0.size, _CHUNK)
+                for part in [tuple(each[i : i + _CHUNK] for each in solved)]
+            ]
+        )
         top = log_p.max()
         density = np.exp(log_p - top)
         weight = density * np.einsum("i,j,k->ijk", *weights[:3]).ravel()[:, None] * weights[3]
@@ -553,7 +662,8 @@ class _Grid:
         c = sums.products[:, z]
         first, second = np.zeros((len(c), 2)), np.zeros((len(c), 2))
         t0, t1, angle = self.theta
-        for part in np.array_split(np.arange(w.size), max(1, w.size // 1024)):
+        held = max(1, min(1024, _CELLS // (16 * len(c))))
+        for part in np.array_split(np.arange(w.size), max(1, w.size // held)):
             d01 = np.sin(angle[part]) * t0[part] * t1[part]
             d = np.stack([t0[part] ** 2, d01, d01, t1[part] ** 2], -1).reshape(-1, 1, 2, 2)
             gram = np.eye(2) + d @ c[:, :, z]
