@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fieldguide.models.districts import varying_intercept_model
     from fieldguide.reference.districts import exact_posterior, exact_posterior_fixed
     from fieldguide.scores import score, scoreboard
+    from fieldguide.singular import singular_fit_report
 
     __version__: str
 
@@ -43,6 +44,7 @@ __all__ = [
     "sample",
     "score",
     "scoreboard",
+    "singular_fit_report",
     "stored",
     "varying_intercept_model",
 ]
@@ -59,6 +61,7 @@ _HOMES = {
     "sample": "fits",
     "score": "scores",
     "scoreboard": "scores",
+    "singular_fit_report": "singular",
     "stored": "data.stored",
     "varying_intercept_model": "models.districts",
 }

@@ -1,0 +1,1015 @@
+r"""What a "boundary (singular) fit" of one's own data means, and what to report of it.
+
+For any model of one grouping factor and one slope, ``y ~ x * w + (x | group)``,
+:func:`singular_fit_report` says where the restricted likelihood is highest, how flat it is around
+there, which simpler model loses how much, what a Wishart penalty changes, and what the posterior knows.
+
+A variance of zero lies on the boundary of what is possible, so twice a log likelihood ratio has no
+chi-squared distribution. With many groups it has a mixture: for a slope's variance *and* its
+correlation with the intercept, half of one with one degree of freedom and half of one with two; for a
+variance that has no correlation, half of a point at zero and half of one with one degree of freedom
+(Self and Liang 1987, J. Am. Stat. Assoc. 82, case 6 and case 5; Stram and Lee 1994, Biometrics 50,
+cases 3 and 2). A correlation of zero lies inside, and is tested as usual, as long as the slopes vary.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from scipy.optimize import brentq, minimize
+
+from fieldguide.priors import prior_name
+from fieldguide.reference._protocol import ExactPosteriorError
+from fieldguide.reference.schools import SchoolsPosterior, schools_posterior
+from fieldguide.reml import (
+    SINGULAR_TOLERANCE,
+    CrossProducts,
+    DesignError,
+    RemlFit,
+    cross_products,
+    fit_reml,
+    restricted_deviance,
+    wishart,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DFS = (3.0, 3.0001, 3.01, 3.1, 3.5, 4.0, 4.5, 6.0)
+"""Degrees of freedom of the Wishart penalty along the path; 3 is no penalty, 4.5 blme's default."""
+
+CORRELATIONS = (-1.0, 0.0, 0.5, 0.75, 0.9, 1.0)
+"""Correlations at which the profile is tabulated."""
+
+PROB = 0.89
+"""Probability of the equal-tailed intervals."""
+
+LKJ_ETA = 2.0
+"""Default shape of the LKJ prior on the correlation."""
+
+FLAT = 1.0
+"""Loss of deviance that is called flat: a likelihood ratio of 1.6."""
+
+
+def boundary_p_value(lost: float, with_correlation: bool = True) -> float:
+    """Return the p value of a variance of zero, from the mixture of the module's text.
+
+    Parameters
+    ----------
+    lost : float
+        Deviance of the model without the variance less that of the model with it.
+    with_correlation : bool
+        Whether a correlation goes with the variance.
+
+    Examples
+    --------
+    >>> round(boundary_p_value(5.05), 3), round(boundary_p_value(2.71, with_correlation=False), 3)
+    (0.052, 0.05)
+    """
+    if not lost > 0:
+        return 1.0
+    one, two = scipy.stats.chi2.sf(lost, [1, 2])
+    return float((one + two) / 2 if with_correlation else one / 2)
+
+
+def default_priors(sums: CrossProducts) -> dict[str, Any]:
+    """Return weak priors on the scales of the outcome and the predictors, to two digits.
+
+    Half-normals for the sds, as wide as the outcome's sd (per sd of the predictor, for the slopes), LKJ
+    with shape 2 for the correlation, and normals for the fixed effects: 2.5 sds of the outcome per sd of
+    the column, and for the intercept that around the outcome's mean, as far from the data as zero is.
+
+    Parameters
+    ----------
+    sums : CrossProducts
+
+    Returns
+    -------
+    dict
+        What `fieldguide.reference.schools_posterior` takes.
+    """
+    total = sums.products.sum(0)
+    rows = sums.rows.sum()
+    one, slope = sums.varying
+    mean = total[one] / rows
+    sd = np.sqrt(np.maximum(np.diagonal(total) / rows - mean**2, 0))
+    y = sd[-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = 2.5 * y / sd[:-1]
+        spread[one] = 2.5 * y * np.sqrt(1 + np.nansum((mean[:-1] / sd[:-1])[sd[:-1] > 0] ** 2))
+    centre = np.where(np.arange(len(sums.terms)) == one, mean[-1], 0.0)
+    wide = scipy.stats.halfnorm(scale=_rounded(y))
+    return {
+        "sd_prior": (wide, scipy.stats.halfnorm(scale=_rounded(y / sd[slope]))),
+        "sigma_prior": wide,
+        "fixed_prior": ([_rounded(v) for v in centre], [_rounded(v) for v in spread]),
+        "lkj_eta": LKJ_ETA,
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def singular_fit_report(
+    formula: str,
+    data: pd.DataFrame,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    dfs: Sequence[float] = DFS,
+) -> SingularFitReport:
+    """Report on a model with one varying intercept and slope, whether its fit is singular or not.
+
+    The estimate is computed at once; what else the report says is computed when it is first read.
+
+    Parameters
+    ----------
+    formula : str
+        In lme4's notation, such as ``"math ~ ses * sector + (ses | school)"``.
+    data : pandas.DataFrame
+        One row per unit; words are coded as factors.
+    priors : mapping, optional
+        ``sd_prior``, ``sigma_prior``, ``fixed_prior`` and ``lkj_eta`` as
+        `fieldguide.reference.schools_posterior` takes them; those left out are `default_priors`.
+    dfs : sequence of float
+        Degrees of freedom of the Wishart penalty, at least 3.
+
+    Returns
+    -------
+    SingularFitReport
+        Shown as a page in a notebook, and as text by ``print``.
+
+    Raises
+    ------
+    DesignError
+        If the model is of another kind, or the data cannot inform it; the message names what to do.
+    ValueError
+        If a prior has an unknown name.
+
+    Examples
+    --------
+    >>> from fieldguide.data import load_schools
+    >>> report = singular_fit_report("math ~ ses * sector + (ses | school)", load_schools())
+    >>> report.models["lost"].round(2).tolist()
+    [0.0, 5.05, 5.05]
+    """
+    sums = cross_products(formula, data)
+    if len(sums.groups) < 3:
+        raise DesignError(
+            f"{len(sums.groups)} groups cannot tell two variances and a correlation; "
+            "give each group its own line in an ordinary regression."
+        )
+    chosen = default_priors(sums)
+    if unknown := set(priors or {}) - set(chosen):
+        raise ValueError(f"Unknown priors {sorted(unknown)}; a model has {', '.join(chosen)}.")
+    outcome = formula.partition("~")[0].strip()
+    values = data[outcome].drop_duplicates() if outcome in data.columns else ()
+    factor = formula.rpartition("|")[2].partition(")")[0].strip()
+    return SingularFitReport(
+        formula=formula,
+        outcome=outcome,
+        factor=factor,
+        sums=sums,
+        fit=fit_reml(sums),
+        priors=chosen | dict(priors or {}),
+        dfs=tuple(map(float, dfs)),
+        two_valued=len(values) == 2,
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Profiles of one parameter
+
+
+class _Profiles:
+    """Lowest deviance where the correlation, or the slope's sd, has a given value."""
+
+    def __init__(self, sums: CrossProducts, fit: RemlFit):
+        total = sums.products.sum(0)
+        one, slope = sums.varying
+        rows = total[one, one]
+        self.unit = float(np.sqrt(total[slope, slope] / rows - (total[one, slope] / rows) ** 2))
+        turn = np.eye(len(total))
+        turn[slope, slope] = 1 / self.unit
+        products = turn.T @ sums.products @ turn
+        self.sums = CrossProducts(sums.groups, sums.terms, sums.varying, sums.rows, products)
+        self.shift = 2 * np.log(self.unit)
+        self.fit = fit
+        sigma = fit.sd_residual
+        self.start = np.array([fit.sd_intercept / sigma, fit.sd_slope * self.unit / sigma])
+
+    def at_correlation(self, r: float, near: Sequence[np.ndarray] = ()) -> tuple[float, np.ndarray]:
+        """Deviance, and the relative sds of intercept and slope there."""
+
+        def deviance(x):
+            a, s = (x + 1e-20j * np.eye(2)).T
+            value = restricted_deviance(self.sums, a * a, r * a * s, s * s)
+            return value.real.mean(), value.imag / 1e-20
+
+        starts = [*near, np.maximum(self.start, 0.03)]
+        return _lowest(deviance, starts, [(1e-9, None), (0, None)], self.shift)
+
+    def at_sd(self, sd: float, near: Sequence[np.ndarray] = ()) -> tuple[float, np.ndarray]:
+        """Deviance, and the intercept's relative sd, the correlation and log sigma there."""
+
+        def deviance(x):
+            a, r, log_sigma = (x + 1e-20j * np.eye(3)).T
+            sigma = np.exp(log_sigma)
+            s = sd * self.unit / sigma
+            value = restricted_deviance(self.sums, a * a, r * a * s, s * s, sigma)
+            return value.real.mean(), value.imag / 1e-20
+
+        middle = np.clip(np.nan_to_num(self.fit.correlation), -0.95, 0.95)
+        log_sigma = np.log(self.fit.sd_residual)
+        starts = [*near, np.array([max(self.start[0], 0.03), middle, log_sigma])]
+        bounds = [(1e-9, None), (-1, 1), (log_sigma - 1, log_sigma + 1)]
+        return _lowest(deviance, starts, bounds, self.shift)
+
+
+def _lowest(function: Callable, starts: list, bounds: list, shift: float) -> tuple[float, np.ndarray]:
+    best: Any = None
+    for start in starts:
+        found = minimize(
+            function, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13}
+        )
+        if best is None or found.fun < best.fun:
+            best = found
+    return float(best.fun) + shift, best.x
+
+
+def _curve(at: Callable, low: float, high: float, best: float, lowest: float, count: int = 25):
+    """Loss of deviance between the values where it is 8, or the limits, as a data frame's columns."""
+    spans = []
+    for limit in (low, high):
+        loss = at(limit)[0] - lowest
+        if loss > 8:
+            spans.append(brentq(lambda v: at(v)[0] - lowest - 8, limit, best, xtol=0.01 * (high - low)))
+        else:
+            spans.append(limit)
+    values = np.unique(np.append(np.linspace(*spans, count), best))
+    near: list = []
+    losses = []
+    for value in values:
+        loss, x = at(value, near)
+        near = [x]
+        losses.append(max(loss - lowest, 0.0))
+    return values, np.array(losses)
+
+
+# ---------------------------------------------------------------------------------------------
+# The report
+
+
+@dataclass(frozen=True, repr=False)
+class SingularFitReport:
+    """What `singular_fit_report` found; a page in a notebook, text when printed.
+
+    Attributes
+    ----------
+    formula, outcome, factor : str
+    sums : CrossProducts
+        What the likelihood needs of the data.
+    fit : RemlFit
+        The estimate by restricted maximum likelihood.
+    priors : dict
+        Of the exact posterior.
+    dfs : tuple of float
+    two_valued : bool
+        Whether the outcome has two values only.
+    """
+
+    formula: str
+    outcome: str
+    factor: str
+    sums: CrossProducts = field(repr=False)
+    fit: RemlFit
+    priors: dict[str, Any]
+    dfs: tuple[float, ...] = DFS
+    two_valued: bool = False
+
+    # -- names
+
+    @property
+    def predictor(self) -> str:
+        """Name of the predictor whose slope varies."""
+        return self.sums.terms[self.sums.varying[1]]
+
+    def _term(self, kind: str) -> str:
+        inside = {"full": f"{self.predictor} | ", "diagonal": f"{self.predictor} || "}
+        return f"({inside.get(kind, '1 | ')}{self.factor})"
+
+    @property
+    def kind(self) -> str:
+        """Where the estimate lies.
+
+        ``"correlation"`` (of plus or minus one), ``"slope"`` or ``"intercept"`` (variance of zero) at
+        the boundary; ``"near"`` within lme4's tolerance of it; else ``"regular"``.
+        """
+        if self.fit.boundary:
+            if self.fit.sd_slope == 0:
+                return "slope"
+            return "intercept" if np.isnan(self.fit.correlation) else "correlation"
+        return "near" if self.fit.singular else "regular"
+
+    # -- tables
+
+    @cached_property
+    def estimates(self) -> pd.DataFrame:
+        """Estimate by REML, ``estimate`` and ``se``, of fixed effects, sds and the correlation."""
+        fixed = self.fit.fixed[["estimate", "se"]]
+        names = ["sd_intercept", "sd_slope", "correlation", "sd_residual"]
+        rest = pd.DataFrame({"estimate": [getattr(self.fit, name) for name in names]}, index=names)
+        return pd.concat([fixed, rest.assign(se=np.nan)]).rename_axis("parameter")
+
+    @cached_property
+    def reduced(self) -> dict[str, RemlFit]:
+        """Fits of the full, the uncorrelated and the intercept's model, by ``covariance``."""
+        return {
+            "full": self.fit,
+            "diagonal": fit_reml(self.sums, covariance="diagonal"),
+            "intercept": fit_reml(self.sums, covariance="intercept"),
+        }
+
+    @cached_property
+    def models(self) -> pd.DataFrame:
+        """The model and its reductions, one row each.
+
+        ``parameters``, REML ``criterion`` and ``AIC`` as lme4 counts them, deviance ``lost`` against the
+        full model, ``naive p`` by chi-squared, ``mixture p`` (see `boundary_p_value`; missing for the
+        uncorrelated model, whose correlation of zero is no boundary), sds, correlation, ``singular``.
+        """
+        rows = {}
+        for name, fit in self.reduced.items():
+            lost = max(fit.reml - self.fit.reml, 0.0)
+            fewer = self.fit.parameters - fit.parameters
+            rows[self._term(name)] = {
+                "parameters": fit.parameters,
+                "criterion": fit.reml,
+                "AIC": fit.aic,
+                "lost": lost,
+                "naive p": scipy.stats.chi2.sf(lost, fewer) if fewer else np.nan,
+                "mixture p": boundary_p_value(lost) if name == "intercept" else np.nan,
+                "sd_intercept": fit.sd_intercept,
+                "sd_slope": fit.sd_slope if name != "intercept" else np.nan,
+                "correlation": fit.correlation if name == "full" else np.nan,
+                "sd_residual": fit.sd_residual,
+                "singular": fit.singular,
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        """Likelihood-ratio tests between the three models: ``lost``, ``naive p``, ``mixture p``."""
+        full, diagonal, intercept = (self._term(kind) for kind in self.reduced)
+        of = {
+            "no variance of slopes, no correlation": (full, intercept, 2, True),
+            "no correlation": (full, diagonal, 1, None),
+            "no variance of slopes, where uncorrelated": (diagonal, intercept, 1, False),
+        }
+        rows = {}
+        for name, (larger, smaller, fewer, correlated) in of.items():
+            lost = max(self.models.loc[smaller, "criterion"] - self.models.loc[larger, "criterion"], 0.0)
+            mixture = np.nan if correlated is None else boundary_p_value(lost, correlated)
+            rows[name] = {
+                "from": larger,
+                "to": smaller,
+                "lost": lost,
+                "naive p": scipy.stats.chi2.sf(lost, fewer),
+                "mixture p": mixture,
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("what is dropped")
+
+    @cached_property
+    def path(self) -> pd.DataFrame:
+        """Penalised estimates along the df of the Wishart penalty.
+
+        ``correlation``, ``sd_intercept``, ``sd_slope``, ``sd_residual``, ``lost`` (REML criterion above
+        its lowest), ``singular`` (by lme4's tolerance) and, per fixed effect, ``<term>`` and
+        ``se <term>``; indexed by ``df``.
+        """
+        rows = {}
+        for df in self.dfs:
+            fit = self.fit if df == 3 else fit_reml(self.sums, wishart(df))
+            rows[df] = {
+                "correlation": fit.correlation,
+                "sd_intercept": fit.sd_intercept,
+                "sd_slope": fit.sd_slope,
+                "sd_residual": fit.sd_residual,
+                "lost": max(fit.reml - self.fit.reml, 0.0),
+                "singular": fit.singular,
+                **fit.fixed["estimate"].to_dict(),
+                **{f"se {term}": se for term, se in fit.fixed["se"].items()},
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("df")
+
+    @cached_property
+    def _profiles(self) -> _Profiles:
+        return _Profiles(self.sums, self.fit)
+
+    @cached_property
+    def profile(self) -> pd.DataFrame:
+        """Deviance at given correlations and without slope variance, at its best otherwise.
+
+        ``deviance``, ``lost`` against the lowest, and the slope's and intercept's sd there.
+        """
+        unit, rows = self._profiles.unit, {}
+        for r in CORRELATIONS:
+            deviance, (a, s) = self._profiles.at_correlation(r)
+            _, matrix = self._profiles.sums.reduce(a * a, r * a * s, s * s)
+            sigma = _residual_sd(matrix, self.sums)
+            rows[f"r = {_digits(r)}"] = (r, deviance, sigma * s / unit, sigma * a)
+        none = self.reduced["intercept"]
+        rows["no slope variance"] = (np.nan, none.reml, 0.0, none.sd_intercept)
+        columns = ["correlation", "deviance", "sd_slope", "sd_intercept"]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        lost = (table["deviance"] - self.fit.reml).clip(lower=0)
+        table.insert(2, "lost", lost.where(lost > 1e-6, 0.0))
+        return table.rename_axis("where")
+
+    @cached_property
+    def correlation_curve(self) -> pd.DataFrame:
+        """Deviance ``lost`` by ``correlation``, for a picture; where it is at most about 8."""
+        best = float(np.nan_to_num(self.fit.correlation))
+        curve = _curve(self._profiles.at_correlation, -1.0, 1.0, best, self.fit.reml)
+        return pd.DataFrame(dict(zip(("correlation", "lost"), curve, strict=True)))
+
+    @cached_property
+    def slope_curve(self) -> pd.DataFrame:
+        """Deviance ``lost`` by ``sd_slope``, for a picture; where it is at most about 8."""
+        top = max(self.fit.sd_slope, 0.02 * self.fit.sd_residual / self._profiles.unit)
+        while self._profiles.at_sd(top)[0] - self.fit.reml < 6 and top < 1e9:
+            top *= 1.6
+        at = self._profiles.at_sd
+        curve = _curve(at, 0.0, top, self.fit.sd_slope, self.fit.reml)
+        return pd.DataFrame(dict(zip(("sd_slope", "lost"), curve, strict=True)))
+
+    @cached_property
+    def flat(self) -> tuple[float, float]:
+        """Smallest and largest correlation whose best deviance is within `FLAT` of the lowest."""
+
+        def excess(r: float) -> float:
+            return self._profiles.at_correlation(r)[0] - self.fit.reml - FLAT
+
+        if np.isnan(self.fit.correlation):
+            inside = [r for r in np.linspace(-1, 1, 41) if excess(r) < 0]
+            return (min(inside), max(inside)) if inside else (np.nan, np.nan)
+        ends = []
+        for limit in (-1.0, 1.0):
+            if self.fit.correlation == limit or excess(limit) < 0:
+                ends.append(limit)
+            else:
+                ends.append(float(brentq(excess, limit, self.fit.correlation, xtol=1e-4)))
+        return ends[0], ends[1]
+
+    @cached_property
+    def principal(self) -> pd.DataFrame:
+        """Singular values of the relative Cholesky factor, and their ``share`` of variance.
+
+        What lme4's rePCA prints, in the units of the table: ``sd`` divided by the residual one, and the
+        ``intercept`` and ``slope`` of each direction.
+        """
+        sigma, r = self.fit.sd_residual, np.nan_to_num(self.fit.correlation)
+        a, s = self.fit.sd_intercept / sigma, self.fit.sd_slope / sigma
+        factor = np.array([[a, 0.0], [r * s, s * np.sqrt(max(1 - r * r, 0.0))]])
+        directions, values, _ = np.linalg.svd(factor)
+        total = max(float((values**2).sum()), 1e-300)
+        return pd.DataFrame(
+            {
+                "sd": values,
+                "share": values**2 / total,
+                "intercept": directions[0],
+                "slope": directions[1],
+            },
+            index=pd.Index([1, 2], name="component"),
+        )
+
+    @cached_property
+    def exact(self) -> SchoolsPosterior:
+        """The posterior under ``priors``; raises `ExactPosteriorError` where it would be inaccurate."""
+        return schools_posterior(self.sums, **self.priors)
+
+    @cached_property
+    def variances(self) -> pd.DataFrame:
+        """Prior beside posterior of every sd and of the correlation.
+
+        ``REML``, then median and ends of 89% equal-tailed intervals of the ``prior`` and the
+        ``posterior``, and ``narrower``, the width of the posterior's interval over the prior's.
+        """
+        tails = [(1 - PROB) / 2, 0.5, (1 + PROB) / 2]
+        given = self.priors["sd_prior"]
+        pair = (given, given) if hasattr(given, "ppf") else tuple(given)
+        eta = self.priors["lkj_eta"]
+        of: dict[str, Any] = {
+            "sd_intercept": pair[0],
+            "sd_slope": pair[1],
+            "correlation": None if eta is None else scipy.stats.beta(eta, eta, loc=-1, scale=2),
+            "sigma": self.priors["sigma_prior"],
+        }
+        found = self.exact.quantile(tails)
+        rows = {}
+        for name, prior in of.items():
+            if prior is None:
+                continue
+            before, after = prior.ppf(tails), found[name].values
+            rows["sd_residual" if name == "sigma" else name] = {
+                "REML": getattr(self.fit, "sd_residual" if name == "sigma" else name),
+                **dict(zip(("prior low", "prior median", "prior high"), before, strict=True)),
+                **dict(zip(("posterior low", "posterior median", "posterior high"), after, strict=True)),
+                "narrower": (after[2] - after[0]) / (before[2] - before[0]),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
+
+    @cached_property
+    def fixed(self) -> pd.DataFrame:
+        """Fixed effects by REML and by the posterior: ``estimate``, ``se``, ``mean``, ``sd``, ends."""
+        table = self.fit.fixed[["estimate", "se"]].copy()
+        ends = self.exact.interval(PROB, ["beta"])["beta"]
+        table["posterior mean"] = self.exact.mean["beta"].values
+        table["posterior sd"] = self.exact.sd["beta"].values
+        table["posterior low"] = ends.sel(bound="lower").values
+        table["posterior high"] = ends.sel(bound="upper").values
+        return table
+
+    # -- sentences
+
+    @cached_property
+    def _no_answer(self) -> str:
+        """Why there is no exact posterior; empty where there is one."""
+        try:
+            _ = self.exact
+        except ExactPosteriorError as error:
+            return str(error)
+        return ""
+
+    @property
+    def priors_in_words(self) -> str:
+        """The priors, as one says them."""
+        given = self.priors["sd_prior"]
+        pair = (given, given) if hasattr(given, "ppf") else tuple(given)
+        eta = self.priors["lkj_eta"]
+        correlation = "a correlation of 0" if eta is None else f"LKJ({_digits(eta)}) on the correlation"
+        return (
+            f"{prior_name(pair[0])} on the sd of intercepts, {prior_name(pair[1])} on the sd of slopes, "
+            f"{correlation}, {prior_name(self.priors['sigma_prior'])} on the residual sd"
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of the data before reading on; often nothing."""
+        one, slope = self.sums.varying
+        n, x = self.sums.products[:, one, one], self.sums.products[:, one, slope]
+        xx, name = self.sums.products[:, slope, slope], self.predictor
+        middle = x.sum() / n.sum()
+        notes = []
+        away = abs(middle) / self._profiles.unit
+        if away > 2:
+            notes.append(
+                f"{name} = 0, where intercepts are compared, lies {_digits(away)} sds from the mean of "
+                f"{name}. Their sd, the correlation, {self._term('diagonal')} and the priors speak of "
+                f"that place; centre {name} if you do not mean it. Whether the fit is singular does not "
+                "depend on it."
+            )
+        if alone := int((n == 1).sum()):
+            notes.append(f"{alone} of {len(n)} groups have one row; they tell nothing of slopes.")
+        still = int((~(xx - x**2 / n > 1e-13 * np.maximum(xx, 1e-300))).sum())
+        if still > alone:
+            notes.append(
+                f"In {still} of {len(n)} groups {name} has one value; they tell nothing of slopes."
+            )
+        if len(n) < 10:
+            notes.append(
+                f"{len(n)} groups are few for two variances and a correlation: the p values, which hold "
+                "for many groups, are rough, and the posterior leans on its priors."
+            )
+        if self.two_valued:
+            notes.append(
+                f"{self.outcome} has two values only; a logistic model (lme4's glmer, or Bambi with "
+                "family='bernoulli') may be what you want."
+            )
+        return notes
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """What the tables say, a sentence or two each."""
+        return [self._where(), self._how_flat(), *self._tested(), self._along_the_path(), self._known()]
+
+    def _where(self) -> str:
+        fit, x = self.fit, self.predictor
+        tolerance = f"lme4's isSingular, whose tolerance is {SINGULAR_TOLERANCE:g},"
+        at = {
+            "correlation": f"where the correlation of intercepts and slopes is {_digits(fit.correlation)}",
+            "slope": f"where the slopes of {x} do not vary at all",
+            "intercept": "where the intercepts do not vary at all",
+        }
+        if self.kind in at:
+            return (
+                f"The restricted likelihood is highest {at[self.kind]}: on the boundary of what a "
+                f"covariance matrix can be. That is the mathematics; {tolerance} says singular because "
+                f"the smallest diagonal element of the relative Cholesky factor is zero."
+            )
+        inside = (
+            f"The restricted likelihood is highest at a correlation of {_digits(fit.correlation)} and sds "
+            f"of {_digits(fit.sd_intercept)} (intercepts) and {_digits(fit.sd_slope)} (slopes): inside, "
+            "not on the boundary."
+        )
+        smallest = f"the smallest diagonal element of the relative Cholesky factor, {fit.smallest:.2g},"
+        if self.kind == "near":
+            return f"{inside} {tolerance} says singular all the same, since {smallest} is below that."
+        return f"{inside} {tolerance} agrees: {smallest} is above that."
+
+    def _how_flat(self) -> str:
+        low, high = self.flat
+        at = self.profile["lost"]
+        one, none, zero = at["r = 1"], at["no slope variance"], at["r = 0"]
+        if self.kind == "slope" or np.isnan(low):
+            return (
+                f"With these slopes, which do not vary, the correlation has no meaning; a correlation of "
+                f"1 and the best sds would cost {_digits(one)} units of deviance, 0 would cost "
+                f"{_digits(zero)}."
+            )
+        if high - low > 1.99:
+            return (
+                "Every correlation from \N{MINUS SIGN}1 to 1 costs less than one unit of deviance: the "
+                "data say nothing of it."
+            )
+        text = (
+            f"Correlations from {_digits(low)} to {_digits(high)} cost less than one unit of deviance: "
+            f"the data hardly tell them apart. A correlation of 0 costs {_digits(zero)} units"
+        )
+        if abs(zero - none) < 1e-3:
+            text += ", at slopes that do not vary"
+        return f"{text}, one of 1 {_digits(one)}, slopes that do not vary {_digits(none)}."
+
+    def _tested(self) -> list[str]:
+        rows = self.tests
+        first = rows.iloc[0]
+        verdict = _verdict(first["mixture p"])
+        text = (
+            f"Dropping the variance of the slopes, from {first['from']} to {first['to']}, loses "
+            f"{_digits(first['lost'])} units: p = {_p(first['mixture p'])} by the mixture of chi-squared "
+            f"with one and two degrees of freedom that holds at the boundary ({_p(first['naive p'])} by "
+            f"chi-squared with two). {verdict} that the slopes of {self.predictor} are equal."
+        )
+        diagonal = self.reduced["diagonal"]
+        second = rows.iloc[1]
+        if diagonal.sd_slope == 0:
+            other = (
+                f"{self._term('diagonal')} is no way out: without a correlation the best sd of the slopes "
+                f"is 0, so it is singular too, and the same fit as {self._term('intercept')}."
+            )
+        else:
+            singular = "singular too" if diagonal.singular else "not singular"
+            other = (
+                f"{self._term('diagonal')} is {singular} and loses {_digits(second['lost'])} units "
+                f"(p = {_p(second['naive p'])}; a correlation of 0 is no boundary)."
+            )
+        least = self.models["AIC"].idxmin()
+        gap = self.models["AIC"].sort_values().diff().iloc[1]
+        close = f", by {_digits(gap)}" if gap > 0.005 else ", though not alone"
+        return [text, f"{other} AIC is lowest for {least}{close}."]
+
+    def _along_the_path(self) -> str:
+        path, terms = self.path, list(self.sums.terms)
+        if len(path) < 2:
+            return "The path of the penalty has one point."
+        moved = (path[terms] - path[terms].iloc[0]).abs().max() / self.fit.fixed["se"].to_numpy()
+        ses = path[[f"se {term}" for term in terms]]
+        change = (ses / ses.iloc[0] - 1).iloc[-1]
+        k = int(np.argmax(np.abs(change)))
+        some = [path.index[0], path.index[len(path) // 2], path.index[-1]]
+        values = ", ".join(_digits(path.loc[df, f"se {terms[k]}"], 4) for df in some)
+        dfs = ", ".join(f"{df:g}" for df in some)
+        inside = path.index[(path.index > 3) & path["singular"]]
+        words = (
+            f"With df = {', '.join(f'{df:g}' for df in inside)} the estimate is inside the boundary, and "
+            "isSingular does not see it. "
+            if len(inside)
+            else ""
+        )
+        return (
+            f"{words}Along the Wishart penalty's df from {path.index[0]:g} to {path.index[-1]:g} the "
+            f"correlation goes from {_digits(path['correlation'].iloc[0])} to "
+            f"{_digits(path['correlation'].iloc[-1])}. The fixed effects move by at most "
+            f"{_digits(moved.max(), 2)} standard errors ({moved.idxmax()}); the standard errors change "
+            f"too, most that of {terms[k]}: {values} at df = {dfs} ({_signed_percent(change.iloc[k])})."
+        )
+
+    def _known(self) -> str:
+        if self._no_answer:
+            return f"There is no exact posterior: {self._no_answer}"
+        table = self.variances
+        slope = table.loc["sd_slope"]
+        text = (
+            f"Under {self.priors_in_words}, the sd of the slopes has an {PROB:.0%} interval from "
+            f"{_digits(slope['posterior low'])} to {_digits(slope['posterior high'])} (prior: "
+            f"{_digits(slope['prior low'])} to {_digits(slope['prior high'])})"
+        )
+        if "correlation" in table.index:
+            r = table.loc["correlation"]
+            text += (
+                f", the correlation one from {_digits(r['posterior low'])} to "
+                f"{_digits(r['posterior high'])} (prior: {_digits(r['prior low'])} to "
+                f"{_digits(r['prior high'])})"
+            )
+            if r["narrower"] > 0.8:
+                text += ": as wide as before, so it is largely the prior that speaks"
+        return text + "."
+
+    @cached_property
+    def paragraph(self) -> str:
+        """A paragraph for a paper."""
+        fit, x = self.fit, self.predictor
+        rows, groups = int(self.sums.rows.sum()), len(self.sums.groups)
+        test = self.tests.iloc[0]
+        low, high = self.flat
+        opening = f"We fitted {self.formula} by restricted maximum likelihood to {rows} rows in {groups} groups ({self.factor})."
+        where = {
+            "correlation": (
+                f"The estimate lies on the boundary, with a correlation of {_digits(fit.correlation)} "
+                f"between intercepts and slopes (sds {_digits(fit.sd_intercept)} and "
+                f"{_digits(fit.sd_slope)})."
+            ),
+            "slope": "The estimate lies on the boundary, with a variance of slopes of zero.",
+            "intercept": "The estimate lies on the boundary, with a variance of intercepts of zero.",
+        }.get(
+            self.kind,
+            f"The estimated sds of intercepts and slopes are {_digits(fit.sd_intercept)} and "
+            f"{_digits(fit.sd_slope)}, their correlation {_digits(fit.correlation)}; the fit is "
+            + ("singular by lme4's tolerance though not at the boundary." if fit.singular else "not singular."),
+        )
+        sentences = [opening, where]
+        if self.kind not in ("slope", "intercept") and not np.isnan(low):
+            sentences.append(
+                f"Correlations from {_digits(low)} to {_digits(high)} change the deviance by less than "
+                f"one unit, so that we do not interpret its point estimate."
+                if high - low > 0.3
+                else f"Correlations outside {_digits(low)} to {_digits(high)} cost more than one unit of "
+                "deviance."
+            )
+        sentences.append(
+            f"Without variance of the slopes of {x} the deviance is {_digits(test['lost'])} units higher "
+            f"(p = {_p(test['mixture p'])}, equal mixture of chi-squared with one and two degrees of "
+            "freedom)."
+        )
+        if not self._no_answer:
+            table, fixed = self.variances, self.fixed
+            slope = table.loc["sd_slope"]
+            text = (
+                f"We report the posterior under weakly informative priors ({self.priors_in_words}): sd of "
+                f"slopes {_interval(slope)}"
+            )
+            if "correlation" in table.index:
+                r = table.loc["correlation"]
+                text += (
+                    f", correlation {_interval(r)}, for which the prior alone gives {_digits(r['prior low'])} "
+                    f"to {_digits(r['prior high'])}"
+                )
+            sentences.append(text + f" (medians and {PROB:.0%} equal-tailed intervals).")
+            each = [
+                f"{term} {_digits(row['posterior mean'])} ({_digits(row['posterior low'])} to "
+                f"{_digits(row['posterior high'])})"
+                for term, row in fixed.iterrows()
+            ]
+            gap = ((fixed["posterior mean"] - fixed["estimate"]).abs() / fixed["se"]).max()
+            wider = (fixed["posterior sd"] / fixed["se"] - 1).to_numpy()
+            k = int(np.argmax(np.abs(wider)))
+            sentences.append(
+                f"Fixed effects, posterior means: {'; '.join(each)}. They differ from those by restricted "
+                f"maximum likelihood by at most {_digits(gap, 2)} standard errors; posterior sds differ "
+                f"from its standard errors by at most {abs(wider[k]):.0%} ({fixed.index[k]})."
+            )
+        return " ".join(sentences)
+
+    # -- shown
+
+    def _tables(self) -> list[tuple[str, pd.DataFrame]]:
+        """Captions and tables, formatted, in the order of the page."""
+        path = self.path.copy()
+        path.index = pd.Index([f"{df:g}" for df in path.index], name="df")
+        models = self.models.copy()
+        tables = [
+            ("Estimates by restricted maximum likelihood.", self.estimates),
+            (
+                "Deviance at its best for a given correlation, and what it loses against the lowest.",
+                self.profile.drop(columns="correlation"),
+            ),
+            (
+                "The model and its reductions. AIC counts as lme4 does; p values against the first row.",
+                models,
+            ),
+            ("What is dropped, and the p value of that.", self.tests),
+            (
+                "Singular values of the relative Cholesky factor, as lme4's rePCA has them.",
+                self.principal,
+            ),
+            ("Penalised estimates along the df of the Wishart penalty; 3 is no penalty.", path),
+        ]
+        if not self._no_answer:
+            words = f"{PROB:.0%} equal-tailed intervals"
+            tables += [
+                (
+                    f"Prior beside posterior: medians and {words}; narrower is the width of the "
+                    "posterior's interval over the prior's.",
+                    self.variances,
+                ),
+                (f"Fixed effects by REML and in the posterior ({words}).", self.fixed),
+            ]
+        return [(caption, _written(table)) for caption, table in tables]
+
+    @property
+    def title(self) -> str:
+        word = {"regular": "a regular fit", "near": "a fit that is singular by tolerance"}
+        return f"{self.formula}: {word.get(self.kind, 'a singular fit')}"
+
+    @cached_property
+    def text(self) -> str:
+        """The report in plain text."""
+        rows = f"{int(self.sums.rows.sum())} rows in {len(self.sums.groups)} groups ({self.factor})."
+        parts = [self.title, "=" * len(self.title), rows, *self.notes, ""]
+        parts += [f"- {finding}" for finding in self.findings]
+        for caption, table in self._tables():
+            parts += ["", caption, table.to_string()]
+        return "\n".join([*parts, "", "For the paper", "-" * 13, self.paragraph])
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<SingularFitReport of {self.title}; print it, or show it in a notebook>"
+
+    def _repr_html_(self) -> str:
+        def said(words: str) -> str:
+            return html.escape(words)
+
+        parts = [f"<p><strong>{said(self.title)}</strong></p>"]
+        parts += [f"<p><em>{said(note)}</em></p>" for note in self.notes]
+        parts.append("<ul>" + "".join(f"<li>{said(one)}</li>" for one in self.findings) + "</ul>")
+        if svg := self._svg():
+            source = b64encode(svg.encode()).decode()
+            parts.append(
+                f'<img src="data:image/svg+xml;base64,{source}" alt="{said(self.alt)}" '
+                'style="max-width:100%">'
+            )
+        for caption, table in self._tables():
+            shown = table.to_html(border=0, escape=True)
+            shown = shown.replace("<thead>", f"<caption>{said(caption)}</caption><thead>", 1)
+            parts.append(f'<div style="overflow-x:auto">{shown}</div>')
+        parts.append(f"<p><strong>For the paper.</strong> {said(self.paragraph)}</p>")
+        return '<div class="fieldguide-report">' + "\n".join(parts) + "</div>"
+
+    @property
+    def alt(self) -> str:
+        """What `figure` says, in words."""
+        low, high = self.flat
+        words = (
+            f"Deviance lost by correlation: lowest at {_digits(self.fit.correlation)}, below one unit from "
+            f"{_digits(low)} to {_digits(high)}, {_digits(self.profile['lost']['r = 0'])} at 0. By the sd "
+            f"of slopes: lowest at {_digits(self.fit.sd_slope)}, "
+            f"{_digits(self.profile['lost']['no slope variance'])} at 0. Correlation along the penalty: "
+            f"from {_digits(self.path['correlation'].iloc[0])} to "
+            f"{_digits(self.path['correlation'].iloc[-1])}."
+        )
+        if not self._no_answer and "correlation" in self.variances.index:
+            r = self.variances.loc["correlation"]
+            words += (
+                f" Posterior of the correlation: median {_digits(r['posterior median'])}, "
+                f"{PROB:.0%} from {_digits(r['posterior low'])} to {_digits(r['posterior high'])}."
+            )
+        return words
+
+    def figure(self) -> Figure:
+        """Draw the two profiles, the correlation along the penalty, and its prior and posterior.
+
+        Needs Matplotlib; the figure is not closed.
+        """
+        import matplotlib.pyplot as plt
+
+        from fieldguide.style import COLORS
+
+        figure, axes = plt.subplots(2, 2, figsize=(7, 5.2))
+        flat = {"color": "#767676", "linestyle": "--", "linewidth": 1}
+        words = [
+            (self.correlation_curve, "correlation", "correlation"),
+            (self.slope_curve, "sd_slope", f"sd of slopes of {self.predictor}"),
+        ]
+        for ax, (curve, column, label) in zip(axes[0], words, strict=True):
+            ax.plot(curve[column], curve["lost"], color="black")
+            ax.axhline(FLAT, **flat)
+            ax.set(xlabel=label, ylabel="deviance lost", ylim=(-0.4, max(curve["lost"].max(), 1.5) * 1.05))
+        axes[0, 0].set_title("Profile of correlation")
+        axes[0, 1].set_title("Profile of sd")
+        path = self.path["correlation"]
+        axes[1, 0].plot(range(len(path)), path, marker="o", color="black")
+        axes[1, 0].set_xticks(range(len(path)), [f"{df:g}" for df in path.index], rotation=45)
+        axes[1, 0].set(xlabel="df of the penalty", ylabel="correlation", title="Wishart path")
+        ax = axes[1, 1]
+        ax.set(xlabel="correlation", ylabel="density", title="Prior and posterior")
+        eta = self.priors["lkj_eta"]
+        if not self._no_answer and eta is not None:
+            r = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 203)[1:-1])
+            ax.plot(r, self.exact.pdf("correlation", r), color=COLORS["exact"], label="posterior")
+            prior = scipy.stats.beta(eta, eta, loc=-1, scale=2)
+            ax.plot(r, prior.pdf(r), color=COLORS["prior"], linestyle="--", label="prior")
+            ax.legend()
+        else:
+            ax.set_visible(False)
+        return figure
+
+    def _svg(self) -> str:
+        """The figure as a drawing; empty without Matplotlib."""
+        try:
+            import matplotlib as mpl
+            import matplotlib.pyplot as plt
+
+            from fieldguide.picture import LayoutError, draw
+            from fieldguide.style import use_style
+        except ImportError:
+            return ""
+        with mpl.rc_context():
+            use_style()
+            figure = self.figure()
+            try:
+                return draw(figure, "singular-fit")[0].svg
+            except LayoutError:  # names too long to be laid out well
+                buffer = io.StringIO()
+                figure.savefig(buffer, format="svg", facecolor="white")
+                return buffer.getvalue()
+            finally:
+                plt.close(figure)
+
+
+# ---------------------------------------------------------------------------------------------
+# Numbers in words
+
+
+def _residual_sd(matrix: np.ndarray, sums: CrossProducts) -> float:
+    p = len(matrix) - 1
+    rest = matrix[p, p] - matrix[p, :p] @ np.linalg.solve(matrix[:p, :p], matrix[:p, p])
+    return float(np.sqrt(rest / (sums.rows.sum() - p)))
+
+
+def _digits(value: float, digits: int = 3) -> str:
+    """Write a number with so many digits that count, and no exponent where it can do without."""
+    if not np.isfinite(value):
+        return "\N{EN DASH}"
+    if value == 0 or abs(value) < 1e-6:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")
+    decimals = max(digits - 1 - int(np.floor(np.log10(abs(value)))), 0)
+    written = f"{value:.{decimals}f}"
+    if float(written).is_integer() and value == int(value):
+        written = f"{value:.0f}"
+    return written.replace("-", "\N{MINUS SIGN}")
+
+
+def _p(value: float) -> str:
+    return "below 0.001" if value < 0.001 else _digits(value, 2)
+
+
+def _signed_percent(value: float) -> str:
+    return f"{value:+.1%}".replace("-", "\N{MINUS SIGN}")
+
+
+def _interval(row: pd.Series) -> str:
+    low, middle, high = (_digits(row[f"posterior {end}"]) for end in ("low", "median", "high"))
+    return f"{middle} ({low} to {high})"
+
+
+def _verdict(p: float) -> str:
+    if p < 0.01:
+        return "The data speak clearly against it"
+    if p < 0.1:
+        return "That is weak evidence against it"
+    return "The data do not rule it out"
+
+
+def _written(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of words."""
+    shown: dict[str, list[str]] = {}
+    for column in table.columns:
+        words = []
+        for value in table[column]:
+            if isinstance(value, str):
+                words.append(value)
+            elif isinstance(value, bool | np.bool_):
+                words.append("yes" if value else "no")
+            elif column in ("criterion", "AIC", "deviance"):
+                words.append(f"{value:.2f}")
+            elif column.endswith(" p"):
+                words.append("\N{EN DASH}" if np.isnan(value) else _p(value))
+            elif column == "parameters":
+                words.append(f"{value:d}")
+            else:
+                words.append(_digits(float(value)))
+        shown[str(column)] = words
+    return pd.DataFrame(shown, index=table.index)
