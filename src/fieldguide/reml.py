@@ -289,9 +289,7 @@ def _check_roles(design: Any, names: list[str], slope: str) -> None:
     if "Intercept" not in terms:
         raise DesignError("The intercept varies over groups but has no fixed effect; leave out the 0.")
     if slope not in terms:
-        raise DesignError(
-            f"{slope} varies over groups but has no fixed effect; add it to the formula."
-        )
+        raise DesignError(f"{slope} varies over groups but has no fixed effect; add it to the formula.")
     if slope not in names:
         raise DesignError(
             f"{slope} is not one number per row, so it has several slopes; code it as one number, "
@@ -484,7 +482,7 @@ class RemlFit:
 
     @property
     def aic(self) -> float:
-        """REML criterion plus twice the parameters, as lme4 counts; for models of equal fixed effects."""
+        """REML criterion plus twice the parameters, as lme4 counts; for equal fixed effects."""
         return self.reml + 2 * self.parameters
 
     @property
@@ -585,13 +583,15 @@ class _Search:
         if self.penalty is not None:
             d00, _, d11 = self.relative((a, b, c))
             intercept = np.sqrt(d00)
-            value = value - 2 * self.penalty(intercept, np.sqrt(d11), a * c * self.back[1, 1] / intercept)
+            value = value - 2 * self.penalty(
+                intercept, np.sqrt(d11), a * c * self.back[1, 1] / intercept
+            )
         free = np.isin(range(3), _FREE[self.covariance])
         return value.real.mean(), value.imag / step * free
 
     def minimise(self, start):
         low = 0 if self.penalty is None else 1e-6
-        bounds = [(1e-9, None), (None, None), (low, None)]
+        bounds: list[tuple] = [(1e-9, None), (None, None), (low, None)]
         free = _FREE[self.covariance]
         bounds = [bounds[k] if k in free else (0, 0) for k in range(3)]
         start = np.where(np.isin(range(3), free), start, 0)

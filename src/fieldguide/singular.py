@@ -246,8 +246,10 @@ def _lowest(function: Callable, starts: list, bounds: list, shift: float) -> tup
     return float(best.fun) + shift, best.x
 
 
-def _curve(at: Callable, low: float, high: float, best: float, lowest: float, count: int = 25):
-    """Loss of deviance between the values where it is 8, or the limits, as a data frame's columns."""
+def _curve(
+    at: Callable, low: float, high: float, best: float, lowest: float, count: int = 25
+) -> tuple[np.ndarray, np.ndarray]:
+    """Loss of deviance between the values where it is 8, or the limits: the values and the losses."""
     spans = []
     for limit in (low, high):
         loss = at(limit)[0] - lowest
@@ -255,7 +257,7 @@ def _curve(at: Callable, low: float, high: float, best: float, lowest: float, co
             spans.append(brentq(lambda v: at(v)[0] - lowest - 8, limit, best, xtol=0.01 * (high - low)))
         else:
             spans.append(limit)
-    values = np.unique(np.append(np.linspace(*spans, count), best))
+    values = np.unique(np.append(np.linspace(spans[0], spans[1], count), best))
     near: list = []
     losses = []
     for value in values:
@@ -347,7 +349,7 @@ class SingularFitReport:
         full model, ``naive p`` by chi-squared, ``mixture p`` (see `boundary_p_value`; missing for the
         uncorrelated model, whose correlation of zero is no boundary), sds, correlation, ``singular``.
         """
-        rows = {}
+        rows: dict[Any, dict[str, Any]] = {}
         for name, fit in self.reduced.items():
             lost = max(fit.reml - self.fit.reml, 0.0)
             fewer = self.fit.parameters - fit.parameters
@@ -370,14 +372,15 @@ class SingularFitReport:
     def tests(self) -> pd.DataFrame:
         """Likelihood-ratio tests between the three models: ``lost``, ``naive p``, ``mixture p``."""
         full, diagonal, intercept = (self._term(kind) for kind in self.reduced)
+        criterion = self.models["criterion"]
         of = {
             "no variance of slopes, no correlation": (full, intercept, 2, True),
             "no correlation": (full, diagonal, 1, None),
             "no variance of slopes, where uncorrelated": (diagonal, intercept, 1, False),
         }
-        rows = {}
+        rows: dict[Any, dict[str, Any]] = {}
         for name, (larger, smaller, fewer, correlated) in of.items():
-            lost = max(self.models.loc[smaller, "criterion"] - self.models.loc[larger, "criterion"], 0.0)
+            lost = max(float(criterion[smaller] - criterion[larger]), 0.0)
             mixture = np.nan if correlated is None else boundary_p_value(lost, correlated)
             rows[name] = {
                 "from": larger,
@@ -396,7 +399,7 @@ class SingularFitReport:
         its lowest), ``singular`` (by lme4's tolerance) and, per fixed effect, ``<term>`` and
         ``se <term>``; indexed by ``df``.
         """
-        rows = {}
+        rows: dict[Any, dict[str, Any]] = {}
         for df in self.dfs:
             fit = self.fit if df == 3 else fit_reml(self.sums, wishart(df))
             rows[df] = {
@@ -406,7 +409,7 @@ class SingularFitReport:
                 "sd_residual": fit.sd_residual,
                 "lost": max(fit.reml - self.fit.reml, 0.0),
                 "singular": fit.singular,
-                **fit.fixed["estimate"].to_dict(),
+                **{str(term): value for term, value in fit.fixed["estimate"].items()},
                 **{f"se {term}": se for term, se in fit.fixed["se"].items()},
             }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("df")
@@ -421,16 +424,18 @@ class SingularFitReport:
 
         ``deviance``, ``lost`` against the lowest, and the slope's and intercept's sd there.
         """
-        unit, rows = self._profiles.unit, {}
+        unit = self._profiles.unit
+        rows: dict[str, tuple] = {}
         for r in CORRELATIONS:
             deviance, (a, s) = self._profiles.at_correlation(r)
+            s = s if s > 1e-5 else 0.0  # where the search went for zero
             _, matrix = self._profiles.sums.reduce(a * a, r * a * s, s * s)
             sigma = _residual_sd(matrix, self.sums)
             rows[f"r = {_digits(r)}"] = (r, deviance, sigma * s / unit, sigma * a)
         none = self.reduced["intercept"]
         rows["no slope variance"] = (np.nan, none.reml, 0.0, none.sd_intercept)
         columns = ["correlation", "deviance", "sd_slope", "sd_intercept"]
-        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        table: Any = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
         lost = (table["deviance"] - self.fit.reml).clip(lower=0)
         table.insert(2, "lost", lost.where(lost > 1e-6, 0.0))
         return table.rename_axis("where")
@@ -514,8 +519,8 @@ class SingularFitReport:
             "correlation": None if eta is None else scipy.stats.beta(eta, eta, loc=-1, scale=2),
             "sigma": self.priors["sigma_prior"],
         }
-        found = self.exact.quantile(tails)
-        rows = {}
+        found = self.exact.quantile(tails, [name for name, prior in of.items() if prior is not None])
+        rows: dict[Any, dict[str, Any]] = {}
         for name, prior in of.items():
             if prior is None:
                 continue
@@ -606,7 +611,9 @@ class SingularFitReport:
         fit, x = self.fit, self.predictor
         tolerance = f"lme4's isSingular, whose tolerance is {SINGULAR_TOLERANCE:g},"
         at = {
-            "correlation": f"where the correlation of intercepts and slopes is {_digits(fit.correlation)}",
+            "correlation": (
+                f"where the correlation of intercepts and slopes is {_digits(fit.correlation)}"
+            ),
             "slope": f"where the slopes of {x} do not vary at all",
             "intercept": "where the intercepts do not vary at all",
         }
@@ -617,9 +624,9 @@ class SingularFitReport:
                 f"the smallest diagonal element of the relative Cholesky factor is zero."
             )
         inside = (
-            f"The restricted likelihood is highest at a correlation of {_digits(fit.correlation)} and sds "
-            f"of {_digits(fit.sd_intercept)} (intercepts) and {_digits(fit.sd_slope)} (slopes): inside, "
-            "not on the boundary."
+            f"The restricted likelihood is highest at a correlation of {_digits(fit.correlation)} and "
+            f"sds of {_digits(fit.sd_intercept)} (intercepts) and {_digits(fit.sd_slope)} (slopes): "
+            "inside, not on the boundary."
         )
         smallest = f"the smallest diagonal element of the relative Cholesky factor, {fit.smallest:.2g},"
         if self.kind == "near":
@@ -628,49 +635,53 @@ class SingularFitReport:
 
     def _how_flat(self) -> str:
         low, high = self.flat
-        at = self.profile["lost"]
-        one, none, zero = at["r = 1"], at["no slope variance"], at["r = 0"]
+        lost = self.profile["lost"]
+        one, minus, zero = lost["r = 1"], lost["r = \N{MINUS SIGN}1"], lost["r = 0"]
         if self.kind == "slope" or np.isnan(low):
             return (
-                f"With these slopes, which do not vary, the correlation has no meaning; a correlation of "
-                f"1 and the best sds would cost {_digits(one)} units of deviance, 0 would cost "
-                f"{_digits(zero)}."
+                "Where the slopes do not vary, the correlation has no meaning; at their best sds, "
+                f"correlations of \N{MINUS SIGN}1, 0 and 1 lose {_digits(minus)}, {_digits(zero)} and "
+                f"{_digits(one)} units of deviance."
             )
         if high - low > 1.99:
             return (
-                "Every correlation from \N{MINUS SIGN}1 to 1 costs less than one unit of deviance: the "
-                "data say nothing of it."
+                "Every correlation from \N{MINUS SIGN}1 to 1 loses less than one unit of deviance: the "
+                "data say next to nothing of it."
             )
-        text = (
-            f"Correlations from {_digits(low)} to {_digits(high)} cost less than one unit of deviance: "
-            f"the data hardly tell them apart. A correlation of 0 costs {_digits(zero)} units"
+        flat = ": the data hardly tell them apart" if high - low > 0.3 else ""
+        still = self.profile.loc["r = 0", "sd_slope"] == 0
+        others = [
+            f"a correlation of {_digits(r)} loses {_digits(lost[f'r = {_digits(r)}'])}"
+            for r in (-1.0, 0.0, 1.0)
+            if r != self.fit.correlation
+        ]
+        return (
+            f"Correlations from {_digits(low)} to {_digits(high)} lose less than one unit of deviance"
+            f"{flat}. With the sds at their best, {', '.join(others[:-1])} and {others[-1]} units"
+            + (", where 0 has slopes that do not vary." if still else ".")
         )
-        if abs(zero - none) < 1e-3:
-            text += ", at slopes that do not vary"
-        return f"{text}, one of 1 {_digits(one)}, slopes that do not vary {_digits(none)}."
 
     def _tested(self) -> list[str]:
         rows = self.tests
         first = rows.iloc[0]
-        verdict = _verdict(first["mixture p"])
         text = (
             f"Dropping the variance of the slopes, from {first['from']} to {first['to']}, loses "
-            f"{_digits(first['lost'])} units: p = {_p(first['mixture p'])} by the mixture of chi-squared "
-            f"with one and two degrees of freedom that holds at the boundary ({_p(first['naive p'])} by "
-            f"chi-squared with two). {verdict} that the slopes of {self.predictor} are equal."
+            f"{_digits(first['lost'])} units: {_p_is(first['mixture p'])} by the mixture of chi-squared "
+            "with one and two degrees of freedom that holds at the boundary for many groups "
+            f"({_p_is(first['naive p'])} by chi-squared with two). {_verdict(first['mixture p'])}."
         )
         diagonal = self.reduced["diagonal"]
         second = rows.iloc[1]
         if diagonal.sd_slope == 0:
             other = (
-                f"{self._term('diagonal')} is no way out: without a correlation the best sd of the slopes "
-                f"is 0, so it is singular too, and the same fit as {self._term('intercept')}."
+                f"{self._term('diagonal')} is singular too: without a correlation the best sd of the "
+                f"slopes is 0, and it is the same fit as {self._term('intercept')}."
             )
         else:
             singular = "singular too" if diagonal.singular else "not singular"
             other = (
                 f"{self._term('diagonal')} is {singular} and loses {_digits(second['lost'])} units "
-                f"(p = {_p(second['naive p'])}; a correlation of 0 is no boundary)."
+                f"({_p_is(second['naive p'])}; a correlation of 0 is no boundary)."
             )
         least = self.models["AIC"].idxmin()
         gap = self.models["AIC"].sort_values().diff().iloc[1]
@@ -683,24 +694,29 @@ class SingularFitReport:
             return "The path of the penalty has one point."
         moved = (path[terms] - path[terms].iloc[0]).abs().max() / self.fit.fixed["se"].to_numpy()
         ses = path[[f"se {term}" for term in terms]]
-        change = (ses / ses.iloc[0] - 1).iloc[-1]
+        change = (ses.iloc[-1] / ses.iloc[0] - 1).to_numpy()
         k = int(np.argmax(np.abs(change)))
         some = [path.index[0], path.index[len(path) // 2], path.index[-1]]
         values = ", ".join(_digits(path.loc[df, f"se {terms[k]}"], 4) for df in some)
         dfs = ", ".join(f"{df:g}" for df in some)
-        inside = path.index[(path.index > 3) & path["singular"]]
+        inside = [f"{df:.9g}" for df in path.index[(path.index > 3) & path["singular"]]]
         words = (
-            f"With df = {', '.join(f'{df:g}' for df in inside)} the estimate is inside the boundary, and "
-            "isSingular does not see it. "
-            if len(inside)
+            f"At df = {', '.join(inside)} the estimate is inside the boundary, and isSingular does not "
+            "see it. "
+            if inside
             else ""
+        )
+        effects = (
+            f"The fixed effects move by at most {_digits(moved.max(), 2)} standard errors "
+            f"({moved.idxmax()})"
+            if moved.max() > 0.001
+            else "The fixed effects stay where they are"
         )
         return (
             f"{words}Along the Wishart penalty's df from {path.index[0]:g} to {path.index[-1]:g} the "
             f"correlation goes from {_digits(path['correlation'].iloc[0])} to "
-            f"{_digits(path['correlation'].iloc[-1])}. The fixed effects move by at most "
-            f"{_digits(moved.max(), 2)} standard errors ({moved.idxmax()}); the standard errors change "
-            f"too, most that of {terms[k]}: {values} at df = {dfs} ({_signed_percent(change.iloc[k])})."
+            f"{_digits(path['correlation'].iloc[-1])}. {effects}; their standard errors change too, "
+            f"most that of {terms[k]}: {values} at df = {dfs} ({_signed_percent(change[k])})."
         )
 
     def _known(self) -> str:
@@ -726,68 +742,92 @@ class SingularFitReport:
 
     @cached_property
     def paragraph(self) -> str:
-        """A paragraph for a paper."""
-        fit, x = self.fit, self.predictor
-        rows, groups = int(self.sums.rows.sum()), len(self.sums.groups)
-        test = self.tests.iloc[0]
-        low, high = self.flat
-        opening = f"We fitted {self.formula} by restricted maximum likelihood to {rows} rows in {groups} groups ({self.factor})."
-        where = {
+        """A paragraph for a paper.
+
+        Of a singular fit it reports the posterior, of a regular one the estimates, and the posterior
+        beside them.
+        """
+        parts = [*self._fitted(), *self._posterior_of_sds(), *self._fixed_effects()]
+        return " ".join(parts)
+
+    def _fitted(self) -> list[str]:
+        fit, (low, high) = self.fit, self.flat
+        sds = f"sds {_digits(fit.sd_intercept)} and {_digits(fit.sd_slope)}"
+        singular = "singular by lme4's tolerance, though inside" if fit.singular else "not singular"
+        at = {
             "correlation": (
-                f"The estimate lies on the boundary, with a correlation of {_digits(fit.correlation)} "
-                f"between intercepts and slopes (sds {_digits(fit.sd_intercept)} and "
-                f"{_digits(fit.sd_slope)})."
+                f"The estimate lies on the boundary: the correlation of intercepts and slopes is "
+                f"{_digits(fit.correlation)} ({sds})."
             ),
-            "slope": "The estimate lies on the boundary, with a variance of slopes of zero.",
-            "intercept": "The estimate lies on the boundary, with a variance of intercepts of zero.",
-        }.get(
-            self.kind,
-            f"The estimated sds of intercepts and slopes are {_digits(fit.sd_intercept)} and "
-            f"{_digits(fit.sd_slope)}, their correlation {_digits(fit.correlation)}; the fit is "
-            + ("singular by lme4's tolerance though not at the boundary." if fit.singular else "not singular."),
+            "slope": "The estimate lies on the boundary: the variance of the slopes is zero.",
+            "intercept": "The estimate lies on the boundary: the variance of the intercepts is zero.",
+        }
+        inside = (
+            f"The fit is {singular}: intercepts and slopes have {sds}, and a correlation of "
+            f"{_digits(fit.correlation)}."
         )
-        sentences = [opening, where]
+        sentences = [
+            f"We fitted {self.formula} by restricted maximum likelihood to {int(self.sums.rows.sum())} "
+            f"rows in {len(self.sums.groups)} groups ({self.factor}).",
+            at.get(self.kind, inside),
+        ]
         if self.kind not in ("slope", "intercept") and not np.isnan(low):
+            so = ", so we do not interpret the correlation" if high - low > 0.3 else ""
             sentences.append(
-                f"Correlations from {_digits(low)} to {_digits(high)} change the deviance by less than "
-                f"one unit, so that we do not interpret its point estimate."
-                if high - low > 0.3
-                else f"Correlations outside {_digits(low)} to {_digits(high)} cost more than one unit of "
-                "deviance."
+                f"Correlations from {_digits(low)} to {_digits(high)} lose less than one unit of "
+                f"deviance{so}."
             )
+        first = self.tests.iloc[0]
         sentences.append(
-            f"Without variance of the slopes of {x} the deviance is {_digits(test['lost'])} units higher "
-            f"(p = {_p(test['mixture p'])}, equal mixture of chi-squared with one and two degrees of "
-            "freedom)."
+            f"Without variance of the slopes of {self.predictor} the deviance is "
+            f"{_digits(first['lost'])} units higher ({_p_is(first['mixture p'])}, equal mixture of "
+            "chi-squared with one and two degrees of freedom)."
         )
-        if not self._no_answer:
-            table, fixed = self.variances, self.fixed
-            slope = table.loc["sd_slope"]
-            text = (
-                f"We report the posterior under weakly informative priors ({self.priors_in_words}): sd of "
-                f"slopes {_interval(slope)}"
+        return sentences
+
+    def _posterior_of_sds(self) -> list[str]:
+        if self._no_answer:
+            return []
+        table = self.variances
+        text = (
+            f"{'We report' if self.fit.singular else 'Beside it we computed'} the exact posterior under "
+            f"weak priors ({self.priors_in_words}; normal on the fixed effects): sd of intercepts "
+            f"{_interval(table.loc['sd_intercept'])}, sd of slopes {_interval(table.loc['sd_slope'])}"
+        )
+        if "correlation" in table.index:
+            r = table.loc["correlation"]
+            text += (
+                f", correlation {_interval(r)}, where the prior alone has {_digits(r['prior low'])} to "
+                f"{_digits(r['prior high'])}"
             )
-            if "correlation" in table.index:
-                r = table.loc["correlation"]
-                text += (
-                    f", correlation {_interval(r)}, for which the prior alone gives {_digits(r['prior low'])} "
-                    f"to {_digits(r['prior high'])}"
-                )
-            sentences.append(text + f" (medians and {PROB:.0%} equal-tailed intervals).")
+        return [f"{text} (medians and {PROB:.0%} equal-tailed intervals)."]
+
+    def _fixed_effects(self) -> list[str]:
+        if self._no_answer or not self.fit.singular:
             each = [
-                f"{term} {_digits(row['posterior mean'])} ({_digits(row['posterior low'])} to "
-                f"{_digits(row['posterior high'])})"
-                for term, row in fixed.iterrows()
+                f"{term} {_to_error(row['estimate'], row['se'])} ({_to_error(row['se'], row['se'])})"
+                for term, row in self.fit.fixed.iterrows()
             ]
-            gap = ((fixed["posterior mean"] - fixed["estimate"]).abs() / fixed["se"]).max()
-            wider = (fixed["posterior sd"] / fixed["se"] - 1).to_numpy()
-            k = int(np.argmax(np.abs(wider)))
-            sentences.append(
-                f"Fixed effects, posterior means: {'; '.join(each)}. They differ from those by restricted "
-                f"maximum likelihood by at most {_digits(gap, 2)} standard errors; posterior sds differ "
-                f"from its standard errors by at most {abs(wider[k]):.0%} ({fixed.index[k]})."
-            )
-        return " ".join(sentences)
+            sentences = [f"Fixed effects, with standard errors: {'; '.join(each)}."]
+            if self._no_answer:
+                return sentences
+        else:
+            each = [
+                f"{term} {_to_error(row['posterior mean'], row['se'])} "
+                f"({_to_error(row['posterior low'], row['se'])} to "
+                f"{_to_error(row['posterior high'], row['se'])})"
+                for term, row in self.fixed.iterrows()
+            ]
+            sentences = [f"Fixed effects, posterior means: {'; '.join(each)}."]
+        gap = ((self.fixed["posterior mean"] - self.fixed["estimate"]).abs() / self.fixed["se"]).max()
+        wider = (self.fixed["posterior sd"] / self.fixed["se"] - 1).to_numpy()
+        k = int(np.argmax(np.abs(wider)))
+        return [
+            *sentences,
+            f"Posterior means differ from the estimates by at most {_digits(gap, 2)} standard errors, "
+            f"posterior sds from the standard errors by at most {abs(wider[k]):.0%} "
+            f"({self.fixed.index[k]}).",
+        ]
 
     # -- shown
 
@@ -871,9 +911,9 @@ class SingularFitReport:
         """What `figure` says, in words."""
         low, high = self.flat
         words = (
-            f"Deviance lost by correlation: lowest at {_digits(self.fit.correlation)}, below one unit from "
-            f"{_digits(low)} to {_digits(high)}, {_digits(self.profile['lost']['r = 0'])} at 0. By the sd "
-            f"of slopes: lowest at {_digits(self.fit.sd_slope)}, "
+            f"Deviance lost by correlation: lowest at {_digits(self.fit.correlation)}, below one unit "
+            f"from {_digits(low)} to {_digits(high)}, {_digits(self.profile['lost']['r = 0'])} at 0. By "
+            f"the sd of slopes: lowest at {_digits(self.fit.sd_slope)}, "
             f"{_digits(self.profile['lost']['no slope variance'])} at 0. Correlation along the penalty: "
             f"from {_digits(self.path['correlation'].iloc[0])} to "
             f"{_digits(self.path['correlation'].iloc[-1])}."
@@ -896,7 +936,7 @@ class SingularFitReport:
         from fieldguide.style import COLORS
 
         figure, axes = plt.subplots(2, 2, figsize=(7, 5.2))
-        flat = {"color": "#767676", "linestyle": "--", "linewidth": 1}
+        flat = {"color": "#767676", "linewidth": 1}
         words = [
             (self.correlation_curve, "correlation", "correlation"),
             (self.slope_curve, "sd_slope", f"sd of slopes of {self.predictor}"),
@@ -904,9 +944,11 @@ class SingularFitReport:
         for ax, (curve, column, label) in zip(axes[0], words, strict=True):
             ax.plot(curve[column], curve["lost"], color="black")
             ax.axhline(FLAT, **flat)
-            ax.set(xlabel=label, ylabel="deviance lost", ylim=(-0.4, max(curve["lost"].max(), 1.5) * 1.05))
+            ax.set(
+                xlabel=label, ylabel="deviance lost", ylim=(-0.4, max(curve["lost"].max(), 1.5) * 1.05)
+            )
         axes[0, 0].set_title("Profile of correlation")
-        axes[0, 1].set_title("Profile of sd")
+        axes[0, 1].set_title("Profile of the slopes' sd")
         path = self.path["correlation"]
         axes[1, 0].plot(range(len(path)), path, marker="o", color="black")
         axes[1, 0].set_xticks(range(len(path)), [f"{df:g}" for df in path.index], rotation=45)
@@ -916,7 +958,8 @@ class SingularFitReport:
         eta = self.priors["lkj_eta"]
         if not self._no_answer and eta is not None:
             r = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 203)[1:-1])
-            ax.plot(r, self.exact.pdf("correlation", r), color=COLORS["exact"], label="posterior")
+            density = np.maximum(self.exact.pdf("correlation", r), 0)
+            ax.plot(r, density, color=COLORS["exact"], label="posterior")
             prior = scipy.stats.beta(eta, eta, loc=-1, scale=2)
             ax.plot(r, prior.pdf(r), color=COLORS["prior"], linestyle="--", label="prior")
             ax.legend()
@@ -957,7 +1000,7 @@ def _residual_sd(matrix: np.ndarray, sums: CrossProducts) -> float:
     return float(np.sqrt(rest / (sums.rows.sum() - p)))
 
 
-def _digits(value: float, digits: int = 3) -> str:
+def _digits(value: Any, digits: int = 3) -> str:
     """Write a number with so many digits that count, and no exponent where it can do without."""
     if not np.isfinite(value):
         return "\N{EN DASH}"
@@ -973,24 +1016,36 @@ def _digits(value: float, digits: int = 3) -> str:
 
 
 def _p(value: float) -> str:
-    return "below 0.001" if value < 0.001 else _digits(value, 2)
+    return "< 0.001" if value < 0.001 else _digits(value, 2)
+
+
+def _p_is(value: float) -> str:
+    return f"p {_p(value)}" if value < 0.001 else f"p = {_p(value)}"
+
+
+def _to_error(value: float, error: float) -> str:
+    """Write a number to the second digit of its standard error."""
+    if not error > 0:
+        return _digits(value)
+    decimals = max(1 - int(np.floor(np.log10(error))), 0)
+    return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _signed_percent(value: float) -> str:
     return f"{value:+.1%}".replace("-", "\N{MINUS SIGN}")
 
 
-def _interval(row: pd.Series) -> str:
+def _interval(row: Any) -> str:
     low, middle, high = (_digits(row[f"posterior {end}"]) for end in ("low", "median", "high"))
     return f"{middle} ({low} to {high})"
 
 
 def _verdict(p: float) -> str:
     if p < 0.01:
-        return "The data speak clearly against it"
+        return "That speaks clearly against equal slopes"
     if p < 0.1:
-        return "That is weak evidence against it"
-    return "The data do not rule it out"
+        return "That is some evidence against equal slopes, not much"
+    return "Equal slopes are not ruled out"
 
 
 def _written(table: pd.DataFrame) -> pd.DataFrame:
@@ -1010,6 +1065,6 @@ def _written(table: pd.DataFrame) -> pd.DataFrame:
             elif column == "parameters":
                 words.append(f"{value:d}")
             else:
-                words.append(_digits(float(value)))
+                words.append(_digits(float(value), 4))
         shown[str(column)] = words
     return pd.DataFrame(shown, index=table.index)

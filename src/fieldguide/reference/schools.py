@@ -30,7 +30,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -496,11 +495,11 @@ class _Grid:
         self.axes = axes
         t0, t1, angle = (v.ravel() for v in np.meshgrid(*axes[:3], indexing="ij"))
         solved = model.solve(t0, t1, angle)
+        blocks = [slice(i, i + _CHUNK) for i in range(0, t0.size, _CHUNK)]
         log_p = np.concatenate(
             [
-                model.log_joint(*(v[i : i + _CHUNK] for v in (t0, t1, angle)), axes[3], part)
-                for i in range(0, t0.size, _CHUNK)
-                for part in [tuple(each[i : i + _CHUNK] for each in solved)]
+                model.log_joint(t0[i], t1[i], angle[i], axes[3], tuple(part[i] for part in solved))
+                for i in blocks
             ]
         )
         top = log_p.max()
