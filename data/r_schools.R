@@ -1,8 +1,10 @@
 # Fits of lme4 and blme on data/schools.csv, written as JSON to standard output:
 #   Rscript data/r_schools.R > fits.json          (run from the project's root)
 # "default" fits use the packages' own stopping rules; "tight" fits go on until the criterion
-# no longer changes. data/r_schools.json holds what this printed, with the versions.
-suppressMessages({library(lme4); library(blme)})
+# no longer changes. The parts between "# [name]" and "# [end]" are shown in the book, word for word,
+# and run here. data/r_schools.json holds what this printed, with the versions.
+suppressMessages({library(lme4); library(blme); library(jsonlite)})
+sink(stderr())  # what the parts print; the JSON comes last
 schools <- read.csv("data/schools.csv")
 schools$catholic <- as.integer(schools$sector == "Catholic")
 schools$ses_within <- schools$ses - ave(schools$ses, schools$school)
@@ -60,6 +62,169 @@ out <- c(out, sprintf(
   sd_of_districts(quiet(bglmer(g, districts, family = binomial, nAGQ = 100))),
   sd_of_districts(quiet(bglmer(g, districts, family = binomial, nAGQ = 100,
                                cov.prior = gamma(shape = 2, rate = 0))))))
-versions <- sprintf('"versions": {"R": "%s", "lme4": "%s", "blme": "%s"}', getRversion(),
-                    packageVersion("lme4"), packageVersion("blme"))
+
+# ---------------------------------------------------------------------------------------------
+# What lme4 says in which run, the reply, and the models that take less
+
+heard <- function(make) {  # a fit with everything that was said while it was made
+  said <- character()
+  note <- function(condition) said <<- c(said, trimws(conditionMessage(condition)))
+  fit <- withCallingHandlers(
+    tryCatch(make(), error = function(e) {note(e); NULL}),
+    warning = function(w) {note(w); invokeRestart("muffleWarning")},
+    message = function(m) {note(m); invokeRestart("muffleMessage")})
+  list(fit = fit, said = I(unique(said)))
+}
+figures <- function(fit) {
+  vc <- as.data.frame(VarCorr(fit), order = "lower.tri")
+  sds <- attr(VarCorr(fit)[[1]], "stddev")
+  slope <- grep("^ses", vc$var1)
+  both <- which(!is.na(vc$var2))
+  list(fixed = as.list(fixef(fit)), se = as.list(sqrt(diag(as.matrix(vcov(fit))))),
+       sd_intercept = sds[["(Intercept)"]], sd_slope = if (length(slope)) vc$sdcor[slope[1]] else 0,
+       correlation = if (length(both)) vc$sdcor[both] else NULL, sd_residual = sigma(fit),
+       parameters = attr(logLik(fit), "df"), criterion = if (isREML(fit)) REMLcrit(fit) else deviance(fit),
+       AIC = AIC(fit), BIC = BIC(fit), singular = isSingular(fit))
+}
+told <- function(make) {
+  one <- heard(make)
+  c(if (is.null(one$fit)) list(refused = TRUE) else figures(one$fit), list(said = one$said))
+}
+
+# [reply]
+library(blme)
+fit <- blmer(
+  math ~ ses * catholic + (ses | school), data = schools,
+  cov.prior = wishart(df = 3.0001, scale = Inf),
+  control = lmerControl(optimizer = "Nelder_Mead")
+)
+asked <- lmer(
+  math ~ ses * catholic + (ses | school), data = schools,
+  control = lmerControl(optimizer = "bobyqa")
+)
+c(penalised = isSingular(fit), asked = isSingular(asked))
+# [end]
+
+optimisers <- list(
+  default = lmerControl(), bobyqa = lmerControl(optimizer = "bobyqa"),
+  Nelder_Mead = lmerControl(optimizer = "Nelder_Mead"), tight = tight,
+  nlminbwrap = lmerControl(optimizer = "nlminbwrap"))
+runs <- lapply(optimisers, function(control) told(function() lmer(f, schools, control = control)))
+
+# [reduced]
+no_correlation <- lmer(math ~ ses * catholic + (ses || school), schools)
+only_intercepts <- lmer(math ~ ses * catholic + (1 | school), schools)
+anova(only_intercepts, asked, refit = FALSE)  # its p-value takes two degrees of freedom
+lost <- REMLcrit(only_intercepts) - REMLcrit(asked)
+naive <- pchisq(lost, df = 2, lower.tail = FALSE)
+mixture <- (pchisq(lost, df = 1, lower.tail = FALSE) + naive) / 2  # the slope's variance at its boundary
+library(RLRsim)  # exact, for one variance: slopes that are uncorrelated with the intercepts
+only_slopes <- lmer(math ~ ses * catholic + (0 + ses | school), schools)
+exact <- exactRLRT(only_slopes, mA = no_correlation, m0 = only_intercepts, seed = 1)
+# [end]
+on_no_correlation <- update(asked, math ~ ses * catholic + (ses || school))
+table <- anova(only_intercepts, asked, refit = FALSE)
+tests <- list(
+  deviance_lost = list("(ses || school)" = REMLcrit(no_correlation) - REMLcrit(asked),
+                       "(1 | school)" = lost),
+  naive_p = naive, anova_p = table[["Pr(>Chisq)"]][2], mixture_p = mixture,
+  RLRsim = list(statistic = exact$statistic[[1]], p = exact$p.value[[1]], draws = 10000, seed = 1))
+reduced <- list(
+  "(ses | school)" = figures(asked),
+  "(ses || school)" = told(function() lmer(math ~ ses * catholic + (ses || school), schools)),
+  "(ses || school), bobyqa" = told(function() update(asked, math ~ ses * catholic + (ses || school))),
+  "(1 | school)" = told(function() lmer(math ~ ses * catholic + (1 | school), schools)))
+
+# Dropping the interaction, judged: by maximum likelihood, since the fixed effects differ.
+no_interaction <- quiet(lmer(math ~ ses + catholic + (ses | school), schools, REML = FALSE))
+interaction <- quiet(lmer(f, schools, REML = FALSE, control = optimisers$bobyqa))
+dropped <- anova(no_interaction, interaction)
+tests$interaction <- list(
+  chisq = dropped$Chisq[2], df = dropped$Df[2], p = dropped[["Pr(>Chisq)"]][2],
+  AIC_lost = AIC(no_interaction) - AIC(interaction), z = (fixef(asked) / sqrt(diag(vcov(asked))))[[4]])
+
+# [rePCA]
+summary(rePCA(asked))$school
+# [end]
+principal <- summary(rePCA(asked))$school
+proportions <- function(fit) unname(summary(rePCA(fit))$school$importance["Proportion of Variance", ])
+
+# [within]
+schools$ses_school <- ave(schools$ses, schools$school)    # the school's mean
+schools$ses_within <- schools$ses - schools$ses_school    # a student's difference from it
+bobyqa <- lmerControl(optimizer = "bobyqa")
+within <- lmer(math ~ ses_within * catholic + (ses_within | school), schools, control = bobyqa)
+with_mean <- update(within, . ~ . + ses_school)
+with_mean_1 <- update(with_mean, math ~ ses_within * catholic + ses_school + (1 | school))
+anova(with_mean_1, with_mean, refit = FALSE)
+# [end]
+in_two_ways <- list(
+  within = figures(within), "within + mean" = figures(with_mean),
+  "within + mean, (1 | school)" = figures(with_mean_1),
+  "within, (1 | school)" = figures(update(within, math ~ ses_within * catholic + (1 | school))),
+  "asked + mean" = figures(update(asked, . ~ . + ses_school)),
+  "asked + mean, (1 | school)" = figures(update(asked, math ~ ses * catholic + ses_school + (1 | school))))
+
+# [df]
+library(lmerTest)
+satterthwaite <- coef(summary(as_lmerModLmerTest(asked)))
+round(satterthwaite, 4)
+# [end]
+by_terms <- function(table) apply(table, 1, as.list)
+degrees <- list(
+  "(ses | school)" = by_terms(satterthwaite),
+  "(1 | school)" = by_terms(coef(summary(as_lmerModLmerTest(only_intercepts)))),
+  said = heard(function() summary(as_lmerModLmerTest(asked)))$said)
+
+# [priors]
+try_prior <- function(prior) eval(bquote(blmer(
+  math ~ ses * catholic + (ses | school), data = schools, cov.prior = .(prior),
+  control = lmerControl(optimizer = "Nelder_Mead")
+)))
+log_det <- function(cov) 0.05 * log(det(cov)) / 2            # shape 1.05 on the sds, and on sqrt(1 - r^2)
+gamma_sds <- function(cov) 0.05 * sum(log(diag(cov))) / 2    # shape 1.05 on the sds alone
+tried <- list(
+  "wishart" = quote(wishart),
+  "wishart(df = 3.0001, scale = Inf)" = quote(wishart(df = 3.0001, scale = Inf)),
+  "wishart(df = 3, scale = Inf)" = quote(wishart(df = 3, scale = Inf)),
+  "invwishart" = quote(invwishart),
+  "gamma(shape = 2.5, rate = 0)" = quote(gamma(shape = 2.5, rate = 0)),
+  "invgamma(shape = 2.5, scale = 1)" = quote(invgamma(shape = 2.5, scale = 1)),
+  "custom(log_det)" = quote(custom(log_det, chol = FALSE, scale = "log")),
+  "custom(gamma_sds)" = quote(custom(gamma_sds, chol = FALSE, scale = "log"))
+)
+# [end]
+answers <- lapply(tried, function(prior) told(function() try_prior(prior)))
+
+# [factor]
+schools$school <- factor(schools$school)
+as_factor <- lmer(
+  math ~ ses * catholic + (ses | school), schools, control = lmerControl(optimizer = "bobyqa")
+)
+all.equal(fixef(as_factor), fixef(asked))  # lmer makes a factor of it anyway
+by_school <- lm(math ~ ses * catholic + school, schools)
+names(coef(by_school))[is.na(coef(by_school))]  # the sector is constant within a school
+# [end]
+missing <- names(coef(by_school))[is.na(coef(by_school))]
+catholic_schools <- unique(schools$school[schools$catholic == 1])
+red_herring <- list(
+  largest_difference = max(abs(fixef(as_factor) - fixef(asked))),
+  missing = I(missing), rank = by_school$rank, columns = length(coef(by_school)),
+  sectors_per_school = max(tapply(schools$catholic, schools$school, function(x) length(unique(x)))),
+  within_slope = coef(by_school)[["ses"]], interaction = coef(by_school)[["ses:catholic"]])
+
+rounded <- function(x) if (is.list(x)) lapply(x, rounded) else if (is.double(x)) signif(x, 10) else x
+more <- list(
+  runs = runs, reply = c(figures(fit), list(evaluations = fit@optinfo$feval)), reduced = reduced,
+  tests = tests, rePCA = list(sd = unname(principal$importance["Standard deviation", ]),
+                              proportion = proportions(asked), penalised = proportions(fit)),
+  within = in_two_ways, df = degrees, priors = answers, factor = red_herring)
+out <- c(out, sub("^\\{(.*)\\}$", "\\1", toJSON(rounded(more), auto_unbox = TRUE, digits = NA, null = "null")))
+
+versions <- sprintf('"versions": {%s}', paste0(
+  '"R": "', getRversion(), '", ', paste0(
+    '"', c("lme4", "blme", "lmerTest", "RLRsim"), '": "',
+    sapply(c("lme4", "blme", "lmerTest", "RLRsim"), function(name) packageDescription(name)$Version),
+    '"', collapse = ", ")))
+sink()
 cat("{", paste(c(versions, out), collapse = ",\n"), "}\n")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import logging
 import platform
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
@@ -20,9 +21,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from IPython import get_ipython
-from IPython.display import display
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
+from fieldguide.data import DATA_FOLDER, DataError, quoted
 from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
 from fieldguide.picture import card, draw
 from fieldguide.scores import THRESHOLDS, Score, scoreboard
@@ -176,6 +178,38 @@ def _matplotlib_figure(figure: Any) -> Figure:
     if hasattr(figure, "viz"):  # ArviZ PlotCollection
         return figure.viz["figure"].item()
     return getattr(figure, "figure", figure)
+
+
+def show_script(name: str, part: str) -> None:
+    """Display a part of a script in R as it stands there, with the versions that it was run with.
+
+    Parameters
+    ----------
+    name : str
+        A script in the project's data folder, such as ``"r_trial.R"``, whose figures are stored in a
+        JSON file of the same name.
+    part : str
+        What stands between the lines ``# [part]`` and ``# [end]``.
+
+    Raises
+    ------
+    DataError
+        If there is no such script, or it has no such part.
+    """
+    path = DATA_FOLDER / name
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error}); restore it from the project.") from None
+    parts = dict(re.findall(r"^# \[(\w+)\]\n(.*?)\n# \[end\]$", text, re.MULTILINE | re.DOTALL))
+    if part not in parts:
+        raise DataError(f"{name} has no part {part!r}; its parts are {', '.join(sorted(parts))}.")
+    ran = quoted(path.stem)["fits"]["versions"]
+    packages = list(ran)[1:]  # the first is R
+    used = [package for package in packages if re.search(rf"\b{package}\b", parts[part])]
+    with_what = ", ".join(f"{package} {ran[package]}" for package in used or packages[:1])
+    said = f"From `data/{name}`, run with {with_what} in R {ran['R']}."
+    display(Markdown(f"```r\n{parts[part]}\n```\n\n{said}"))
 
 
 SUMMARY_COLUMNS = {
