@@ -167,12 +167,15 @@ in_two_ways <- list(
 
 # [df]
 library(lmerTest)
-satterthwaite <- coef(summary(as_lmerModLmerTest(asked)))
-round(satterthwaite, 4)
+with_df <- as_lmerModLmerTest(asked)
+satterthwaite <- coef(summary(with_df))
+kenward_roger <- coef(summary(with_df, ddf = "Kenward-Roger"))  # by pbkrtest; its own standard errors
+cbind(satterthwaite[, c("Std. Error", "df")], kenward_roger[, c("Std. Error", "df")])
 # [end]
 by_terms <- function(table) apply(table, 1, as.list)
 degrees <- list(
   "(ses | school)" = by_terms(satterthwaite),
+  "(ses | school), Kenward-Roger" = by_terms(kenward_roger),
   "(1 | school)" = by_terms(coef(summary(as_lmerModLmerTest(only_intercepts)))),
   said = heard(function() summary(as_lmerModLmerTest(asked)))$said)
 
@@ -221,10 +224,9 @@ more <- list(
   within = in_two_ways, df = degrees, priors = answers, factor = red_herring)
 out <- c(out, sub("^\\{(.*)\\}$", "\\1", toJSON(rounded(more), auto_unbox = TRUE, digits = NA, null = "null")))
 
-versions <- sprintf('"versions": {%s}', paste0(
-  '"R": "', getRversion(), '", ', paste0(
-    '"', c("lme4", "blme", "lmerTest", "RLRsim"), '": "',
-    sapply(c("lme4", "blme", "lmerTest", "RLRsim"), function(name) packageDescription(name)$Version),
-    '"', collapse = ", ")))
+packages <- c("lme4", "blme", "lmerTest", "pbkrtest", "RLRsim")
+versions <- c(R = as.character(getRversion()),
+              sapply(packages, function(name) packageDescription(name)$Version))
+versions <- paste('"versions":', toJSON(as.list(versions), auto_unbox = TRUE))
 sink()
 cat("{", paste(c(versions, out), collapse = ",\n"), "}\n")

@@ -10,8 +10,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from fieldguide.claims import Claims, FalseClaimError
+from fieldguide.data import DATA_FOLDER, DataError, quoted
 from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
-from fieldguide.page import show_figure, show_scoreboard, show_table
+from fieldguide.page import show_figure, show_scoreboard, show_script, show_table
 from fieldguide.picture import NARROW, WIDE
 from fieldguide.scores import Score
 from fieldguide.seen import WordsError
@@ -174,3 +175,23 @@ def test_words_for_what_is_drawn_pass():
             "Black crosses (left), orange dashes, blue squares (right). Thick: exact. Shaded: band.",
             "Two panels; a thin line in one, a solid black one in the other.",
         )
+
+
+def test_a_part_of_a_script_is_shown_as_it_runs_with_its_versions():
+    with capture_output() as captured:
+        show_script("r_schools.R", "reply")
+    (shown,) = captured.outputs
+    text = shown.data["text/markdown"]
+    code = text.removeprefix("```r\n").partition("\n```\n")[0]
+    assert f"# [reply]\n{code}\n# [end]\n" in (DATA_FOLDER / "r_schools.R").read_text()
+    assert "cov.prior = wishart(df = 3.0001, scale = Inf)" in code
+    versions = quoted("r_schools")["fits"]["versions"]
+    said = f"From `data/r_schools.R`, run with blme {versions['blme']} in R {versions['R']}."
+    assert text.endswith(f"\n\n{said}")
+
+
+def test_an_unknown_part_of_a_script_is_refused_with_those_that_there_are():
+    with pytest.raises(DataError, match=r"r_schools\.R has no part 'repply'; its parts are .*\breply\b"):
+        show_script("r_schools.R", "repply")
+    with pytest.raises(DataError, match=r"r_nothing\.R: cannot be read"):
+        show_script("r_nothing.R", "reply")
