@@ -221,10 +221,7 @@ def models_of(name: str, exercise: bool, label: str) -> list:
         ],
         "07_the_exact_answer": lambda: [districts("centered")],
         "08_one_knob_at_a_time": lambda: [districts("deviation")],
-        "12_singular_fit": lambda: [
-            run(name, "integrated_model")["integrated_model"],
-            few_schools("centered"),
-        ],
+        "12_singular_fit": lambda: [few_schools("integrated"), few_schools("centered")],
         "book/glossary.md": lambda: [districts("centered")],
     }[name]()
 
