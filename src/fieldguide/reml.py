@@ -236,7 +236,9 @@ def _as_levels(column: pd.Series) -> pd.Series:
     """Order the levels of words as formulae does, which then need not sort a million words."""
     if pd.api.types.is_numeric_dtype(column) or getattr(column.dtype, "ordered", False):
         return column
-    codes, levels = pd.factorize(column, sort=True)
+    codes, found = pd.factorize(column)
+    levels = sorted(found)
+    codes = np.array([levels.index(level) for level in found])[codes]
     return pd.Series(pd.Categorical.from_codes(codes, levels, ordered=True), index=column.index)
 
 
@@ -533,11 +535,16 @@ def fit_reml(
     search = _Search(sums, penalty, covariance)
     best: Any
     best, evaluations = None, 0
-    for start in ([1.0, 0.0, 1.0], [0.3, 0.02, 0.05]):
-        result = search.minimise(start)
+    starts = [[1.0, 0.0, 1.0], [0.3, 0.02, 0.05]]
+    while starts:
+        result = search.minimise(starts.pop(0))
         evaluations += result.nfev
-        if best is None or result.fun < best.fun:
+        if best is None or result.fun < best.fun - 1e-9:
             best = result
+            if len(_FREE[covariance]) == 3 and penalty is None and abs(best.x[2]) < 1e-3:
+                # at the boundary a correlation of one and of minus one may both be lowest around
+                a, b, _ = best.x
+                starts += [[max(a, 0.03), -b, 0.02], [max(a, 0.03), b, 0.1]]
     theta = search.snap(search.polish(best.x))
     objective, gradient = search(theta)
     inside = np.zeros(3, bool)

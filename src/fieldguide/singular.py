@@ -56,6 +56,9 @@ PROB = 0.89
 LKJ_ETA = 2.0
 """Default shape of the LKJ prior on the correlation."""
 
+FAR = 2.0
+"""Sds of the predictor between its mean and zero from which on the report speaks of centring."""
+
 FLAT = 1.0
 """Loss of deviance that is called flat: a likelihood ratio of 1.6."""
 
@@ -191,35 +194,63 @@ def singular_fit_report(
 
 
 class _Profiles:
-    """Lowest deviance where the correlation, or the slope's sd, has a given value."""
+    """Lowest deviance where the correlation, or the slope's sd, has a given value.
+
+    The predictor is centred and of sd 1 here, so that a zero far from the data does no harm; the
+    correlation is that at the table's own zero, ``middle`` of these sds away.
+    """
 
     def __init__(self, sums: CrossProducts, fit: RemlFit):
         total = sums.products.sum(0)
         one, slope = sums.varying
         rows = total[one, one]
-        self.unit = float(np.sqrt(total[slope, slope] / rows - (total[one, slope] / rows) ** 2))
+        mean = total[one, slope] / rows
+        self.unit = float(np.sqrt(total[slope, slope] / rows - mean**2))
+        self.middle = float(mean / self.unit)
         turn = np.eye(len(total))
-        turn[slope, slope] = 1 / self.unit
+        turn[slope, slope], turn[one, slope] = 1 / self.unit, -self.middle
         products = turn.T @ sums.products @ turn
         self.sums = CrossProducts(sums.groups, sums.terms, sums.varying, sums.rows, products)
         self.shift = 2 * np.log(self.unit)
         self.fit = fit
-        sigma = fit.sd_residual
-        self.start = np.array([fit.sd_intercept / sigma, fit.sd_slope * self.unit / sigma])
+        self.start = np.array([fit.sd_intercept, fit.sd_slope * self.unit]) / fit.sd_residual
+
+    def _turned(self, r: float, q: Any, s: Any) -> tuple:
+        """The intercept's relative sd, and the elements of D at the middle.
+
+        ``q`` is what the intercept's sd would be at the middle if the correlation there were one.
+        """
+        a = q - r * self.middle * s
+        q, a = np.where(a.real < 0, q - 2 * a, q), np.where(a.real < 0, -a, a)
+        rest = (1 - r * r) * self.middle * s
+        return a, q * q + rest * self.middle * s, s * (r * q + rest), s * s
 
     def at_correlation(self, r: float, near: Sequence[np.ndarray] = ()) -> tuple[float, np.ndarray]:
-        """Deviance, and the relative sds of intercept and slope there."""
+        """Deviance, and where: ``q`` and the slope's relative sd."""
 
         def deviance(x):
-            a, s = (x + 1e-20j * np.eye(2)).T
-            value = restricted_deviance(self.sums, a * a, r * a * s, s * s)
+            q, s = (x + 1e-20j * np.eye(2)).T
+            value = restricted_deviance(self.sums, *self._turned(r, q, s)[1:])
             return value.real.mean(), value.imag / 1e-20
 
-        starts = [*near, np.maximum(self.start, 0.03)]
-        return _lowest(deviance, starts, [(1e-9, None), (0, None)], self.shift)
+        a, s = np.maximum(self.start, 0.03)
+        starts = [*near, np.array([a + r * self.middle * s, s])]
+        if abs(self.middle) > 1:
+            at_middle = np.sqrt(a * a + 2 * np.nan_to_num(self.fit.correlation) * a * s * self.middle
+                                + (s * self.middle) ** 2)  # fmt: skip
+            starts += [np.array([sign * at_middle, part * s]) for sign in (1, -1) for part in (1, 0.01)]
+        return _lowest(deviance, starts, [(None, None), (0, None)], self.shift)
+
+    def sds_at(self, r: float, x: np.ndarray) -> tuple[float, float]:
+        """Sds of intercepts and slopes at what `at_correlation` found, in the table's units."""
+        q, s = x[0], x[1] if x[1] > 1e-5 else 0.0  # where the search went for zero
+        a, d00, d01, d11 = self._turned(r, np.asarray(q), np.asarray(s))
+        _, matrix = self.sums.reduce(d00, d01, d11)
+        sigma = _residual_sd(matrix, self.sums)
+        return float(sigma * a), float(sigma * s / self.unit)
 
     def at_sd(self, sd: float, near: Sequence[np.ndarray] = ()) -> tuple[float, np.ndarray]:
-        """Deviance, and the intercept's relative sd, the correlation and log sigma there."""
+        """Deviance, and the intercept's relative sd and the correlation at the middle, log sigma."""
 
         def deviance(x):
             a, r, log_sigma = (x + 1e-20j * np.eye(3)).T
@@ -228,9 +259,12 @@ class _Profiles:
             value = restricted_deviance(self.sums, a * a, r * a * s, s * s, sigma)
             return value.real.mean(), value.imag / 1e-20
 
-        middle = np.clip(np.nan_to_num(self.fit.correlation), -0.95, 0.95)
+        a, s = self.start
+        cross = np.nan_to_num(self.fit.correlation) * a * s + self.middle * s * s
+        at_middle = np.sqrt(max(a * a + self.middle * (2 * cross - self.middle * s * s), 1e-12))
+        r = np.clip(cross / max(at_middle * s, 1e-12), -0.95, 0.95)
         log_sigma = np.log(self.fit.sd_residual)
-        starts = [*near, np.array([max(self.start[0], 0.03), middle, log_sigma])]
+        starts = [*near, np.array([max(at_middle, 0.03), r, log_sigma])]
         bounds = [(1e-9, None), (-1, 1), (log_sigma - 1, log_sigma + 1)]
         return _lowest(deviance, starts, bounds, self.shift)
 
@@ -424,14 +458,11 @@ class SingularFitReport:
 
         ``deviance``, ``lost`` against the lowest, and the slope's and intercept's sd there.
         """
-        unit = self._profiles.unit
         rows: dict[str, tuple] = {}
         for r in CORRELATIONS:
-            deviance, (a, s) = self._profiles.at_correlation(r)
-            s = s if s > 1e-5 else 0.0  # where the search went for zero
-            _, matrix = self._profiles.sums.reduce(a * a, r * a * s, s * s)
-            sigma = _residual_sd(matrix, self.sums)
-            rows[f"r = {_digits(r)}"] = (r, deviance, sigma * s / unit, sigma * a)
+            deviance, x = self._profiles.at_correlation(r)
+            intercept, slope = self._profiles.sds_at(r, x)
+            rows[f"r = {_digits(r)}"] = (r, deviance, slope, intercept)
         none = self.reduced["intercept"]
         rows["no slope variance"] = (np.nan, none.reml, 0.0, none.sd_intercept)
         columns = ["correlation", "deviance", "sd_slope", "sd_intercept"]
@@ -552,6 +583,8 @@ class SingularFitReport:
         try:
             _ = self.exact
         except ExactPosteriorError as error:
+            if abs(self._profiles.middle) > FAR:
+                return f"{error} Here it is the zero of {self.predictor}; centre it."
             return str(error)
         return ""
 
@@ -573,10 +606,9 @@ class SingularFitReport:
         one, slope = self.sums.varying
         n, x = self.sums.products[:, one, one], self.sums.products[:, one, slope]
         xx, name = self.sums.products[:, slope, slope], self.predictor
-        middle = x.sum() / n.sum()
         notes = []
-        away = abs(middle) / self._profiles.unit
-        if away > 2:
+        away = abs(self._profiles.middle)
+        if away > FAR:
             notes.append(
                 f"{name} = 0, where intercepts are compared, lies {_digits(away)} sds from the mean of "
                 f"{name}. Their sd, the correlation, {self._term('diagonal')} and the priors speak of "
@@ -1009,6 +1041,8 @@ def _digits(value: Any, digits: int = 3) -> str:
     if not 1e-4 <= abs(value) < 1e7:
         return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")
     decimals = max(digits - 1 - int(np.floor(np.log10(abs(value)))), 0)
+    if 0.999 <= abs(value) < 1:  # a correlation that is not one
+        decimals = min(max(1 - int(np.floor(np.log10(1 - abs(value)))), digits), 9)
     written = f"{value:.{decimals}f}"
     if float(written).is_integer() and value == int(value):
         written = f"{value:.0f}"
