@@ -15,8 +15,11 @@ from fieldguide.data.trials import (
     TrialError,
     arm_probabilities,
     as_rows,
+    check_groups,
     check_trial,
+    counts_from_rows,
     question_trial,
+    rows_from_counts,
     simulate_trial,
 )
 
@@ -29,13 +32,16 @@ __all__ = [
     "TrialError",
     "arm_probabilities",
     "as_rows",
+    "check_groups",
     "check_trial",
     "count_by_district",
+    "counts_from_rows",
     "load_bangladesh",
     "load_schools",
     "load_three_districts",
     "question_trial",
     "quoted",
+    "rows_from_counts",
     "simulate_trial",
     "stored",
 ]

@@ -225,6 +225,17 @@ def _checked(trial: pd.DataFrame) -> pd.DataFrame:
     return check_trial(trial)
 
 
+def trial_priors(priors: TrialPriors) -> dict[str, str]:
+    """Return the names of the priors of a trial's hyperparameters, by hyperparameter."""
+    return {
+        "intercept": prior_name(priors.intercept),
+        "effect": prior_name(priors.effect),
+        "sd_intercept": prior_name(priors.sd),
+        "sd_effect": prior_name(priors.sd),
+        "corr": written("LKJ", priors.lkj_eta),
+    }
+
+
 def trial_problem(trial: pd.DataFrame, priors: TrialPriors | None = None) -> Problem:
     """Return the problem that a posterior of the trial belongs to.
 
@@ -240,14 +251,8 @@ def trial_problem(trial: pd.DataFrame, priors: TrialPriors | None = None) -> Pro
     TrialError
         If the counts make no sense.
     """
-    counts, priors = _checked(trial), priors or TrialPriors()
-    names = {
-        "intercept": prior_name(priors.intercept),
-        "effect": prior_name(priors.effect),
-        "sd_intercept": prior_name(priors.sd),
-        "sd_effect": prior_name(priors.sd),
-        "corr": written("LKJ", priors.lkj_eta),
-    }
+    counts = _checked(trial)
+    names = trial_priors(priors or TrialPriors())
     columns = [counts[name] for name in ("control", "n_control", "treated", "n_treated")]
     return Problem.of("varying intercept and effect", names, count_digest(counts.index, *columns))
 

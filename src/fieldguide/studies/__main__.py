@@ -3,6 +3,11 @@
 
 Without a name: list the studies and whether their tables are current. An interrupted run goes on
 where it stopped when the same command is given again.
+
+To calibrate a trial of your own, give a table of its sites:
+
+    python -m fieldguide.studies trial my_design.csv
+    python -m fieldguide.studies trial --help
 """
 
 from __future__ import annotations
@@ -48,6 +53,9 @@ def main(arguments: Sequence[str] | None = None, of: Iterable[Study] | None = No
     int
         Exit code.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["trial"]:
+        return _trial(arguments[1:])
     known = studies() if of is None else {study.name: study for study in of}
     parser = argparse.ArgumentParser(
         prog="python -m fieldguide.studies",
@@ -114,6 +122,90 @@ def _make(study: Study, options: argparse.Namespace) -> int:
     print(
         f"{study.name}: {len(made.table)} fits in {seconds:.1f} s, in {options.to / study.name}.parquet"
     )
+    return 0
+
+
+def _trial(arguments: Sequence[str]) -> int:
+    """Simulate, fit and score the reader's own trial many times; print and write what came of it."""
+    from fieldguide.data import TrialError
+
+    parser = argparse.ArgumentParser(
+        prog="python -m fieldguide.studies trial",
+        description="Simulate a planned trial many times, fit every one, and say how often the analysis "
+        "would be right, how wide its intervals would be and in how many fits the sampler complains.",
+        epilog="The table has the columns site, n (or n_control and n_treated), baseline and effect; "
+        "with a column stratum one row per site and category. An interrupted run goes on where it "
+        "stopped.",
+    )
+    parser.add_argument("design", metavar="CSV", type=Path, help="the table of sites")
+    parser.add_argument("--trials", type=int, default=200, metavar="N", help="simulated trials (200)")
+    parser.add_argument(
+        "--sd", type=float, default=0.5, help="scale of the half-normal prior on the sds"
+    )
+    parser.add_argument("--target-accept", type=float, default=0.95, metavar="SHARE", help="0.95")
+    parser.add_argument("--scale", default="probability", help="of baseline and effect: or logit")
+    parser.add_argument("--allocation", default="1", metavar="RATIO", help="treated to control: 2:1")
+    parser.add_argument("--stratum", action="append", metavar="COLUMN", help="a column of categories")
+    parser.add_argument("--covariate", action="append", metavar="COLUMN", help="a column of numbers")
+    parser.add_argument(
+        "--population",
+        metavar="NAME=NUMBER,...",
+        help="draw sites from baseline=-2,effect=0.6,sd_intercept=0.5,sd_effect=0.5 (logits)",
+    )
+    parser.add_argument("--sbc", action="store_true", help="rank truths drawn from the priors as well")
+    parser.add_argument(
+        "--draws", type=int, default=1000, help="per chain, of four; and as many to tune"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; one per core by default")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where files go; beside the table")
+    options = parser.parse_args(arguments)
+    try:
+        return _run_trial(options)
+    except KeyboardInterrupt:
+        print(
+            "\ntrial: interrupted; finished fits are kept, and the same command goes on.",
+            file=sys.stderr,
+        )
+        return 130
+    except (TrialError, GridError, ValueError) as error:
+        print(f"trial: {error}", file=sys.stderr)
+        return 1
+
+
+def _run_trial(options: argparse.Namespace) -> int:
+    import scipy.stats
+
+    from fieldguide.priors import TrialPriors
+    from fieldguide.studies.trial_design import TrialDesign, parse_population, trial_study
+
+    if not options.sd > 0:
+        raise ValueError(f"--sd must be a positive number, not {options.sd:g}.")
+    settings = {
+        "scale": options.scale,
+        "allocation": options.allocation,
+        "strata": options.stratum or (),
+        "covariates": options.covariate or (),
+        "target_accept": options.target_accept,
+        "priors": TrialPriors(sd=scipy.stats.halfnorm(scale=options.sd)),
+    }
+    if options.population is not None:
+        settings["population"] = parse_population(options.population)
+    design = TrialDesign.read(options.design, **settings)
+    out = options.out or options.design.with_name(f"{options.design.stem}_study")
+    print(design, file=sys.stderr)
+    study = trial_study(
+        design,
+        options.trials,
+        sbc=options.sbc,
+        draws=options.draws,
+        tune=options.draws,
+        file=out / "fits.parquet",
+        workers=options.workers,
+    )
+    print(study)
+    print()
+    for path in study.save(out):
+        print(path)
     return 0
 
 
