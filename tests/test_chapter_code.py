@@ -11,7 +11,7 @@ from chapters import calls, run, statements
 from scipy.integrate import quad
 from scipy.special import expit
 
-from fieldguide.data import load_schools, load_three_districts, stored
+from fieldguide.data import load_three_districts, stored
 from fieldguide.reference import exact_posterior, exact_posterior_fixed
 from fieldguide.studies import trial as study
 
@@ -159,50 +159,6 @@ def test_chapter_10s_measures_of_precision_are_what_their_words_say():
     # Half of an interval's width in log odds is a factor on the odds ratio.
     assert np.log(names["width"][10, 100]) == pytest.approx(part["site_width"].mean() / 2)
     assert names["power"][10, 100] == (part["risk_difference:low"] > 0).mean()
-
-
-def test_chapter_11s_sums_say_what_the_rows_say():
-    names = run("12_singular_fit", "residual_squares", "catholic")
-    schools = load_schools()
-    numbers = sorted(schools["school"].unique())
-    a, b = np.random.default_rng(2).normal(size=(2, len(numbers)))
-    line = dict(zip(numbers, zip(a, b, strict=True), strict=True))
-    left = [
-        ((part["math"] - line[number][0] - line[number][1] * part["ses"]) ** 2).sum()
-        for number, part in schools.groupby("school")
-    ]
-    np.testing.assert_allclose(names["residual_squares"](a, b), left, rtol=1e-9)
-    sector = schools.groupby("school")["sector"].first() == "Catholic"
-    np.testing.assert_array_equal(names["catholic"], sector)
-
-
-def test_chapter_11_draws_a_schools_effects_from_their_conditional_distribution():
-    """The cell runs with parameters of ours, and mean and covariance are compared with dense algebra."""
-    names = run("12_singular_fit", "residual_squares", "coords")
-    body = statements("12_singular_fit")
-    first = next(k for k, s in enumerate(body) if ast.unparse(s).startswith("w = catholic[school]"))
-    last = next(k for k, s in enumerate(body) if ast.unparse(s).startswith("slope_back = "))
-    drawn = {"sd_intercept": 1.9, "sd_slope": 0.4, "correlation": 0.6, "sigma": 6.0}
-    beta = np.array([11.7, 2.9, 2.1, -1.3])
-    p = xr.Dataset({k: ("sample", [v, v]) for k, v in drawn.items()})
-    p["beta"] = (("term", "sample"), np.column_stack([beta, beta]))
-    names |= {"p": p, "school": 7, "RANDOM_SEED": 1, "np": np}
-    exec(compile(ast.Module(list(body[first : last + 1]), []), "11", "exec"), names)
-
-    schools = load_schools()
-    number = names["coords"]["school"][7]
-    rows = schools[schools["school"] == number]
-    z = np.column_stack([np.ones(len(rows)), rows["ses"]])
-    catholic = float((rows["sector"] == "Catholic").iloc[0])
-    fixed = z @ [beta[0] + beta[2] * catholic, beta[1] + beta[3] * catholic]
-    off = drawn["correlation"] * drawn["sd_intercept"] * drawn["sd_slope"]
-    prior = np.array([[drawn["sd_intercept"] ** 2, off], [off, drawn["sd_slope"] ** 2]])
-    dense = z @ prior @ z.T + drawn["sigma"] ** 2 * np.eye(len(rows))
-    gain = prior @ z.T @ np.linalg.inv(dense)
-    np.testing.assert_allclose(names["mean"][0], gain @ (rows["math"] - fixed), rtol=1e-8)
-    np.testing.assert_allclose(names["conditional"][0], prior - gain @ z @ prior, rtol=1e-8)
-    back = names["mean"][:, 1] + names["z"] * np.sqrt((prior - gain @ z @ prior)[1, 1])
-    np.testing.assert_allclose(names["slope_back"], back, rtol=1e-8)
 
 
 def test_chapter_11s_marginal_deviance_is_lowest_over_the_mean():
