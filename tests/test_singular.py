@@ -18,7 +18,7 @@ from fieldguide.reml import (
     restricted_deviance,
     wishart,
 )
-from fieldguide.singular import boundary_p_value, default_priors, singular_fit_report
+from fieldguide.singular import _Profiles, boundary_p_value, default_priors, singular_fit_report
 
 FORMULA = "math ~ ses * sector + (ses | school)"
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -132,7 +132,9 @@ def test_profiles_are_the_lowest_of_the_surface(growth, r):
     surface = profile(report.sums, sds, r)
     found, x = report._profiles.at_correlation(r)
     assert surface.min() - 0.02 < found < surface.min() + 1e-6
-    assert report._profiles.sds_at(r, x)[1] == pytest.approx(sds[surface.argmin()], rel=0.03, abs=2 * sds[0])
+    assert report._profiles.sds_at(r, x)[1] == pytest.approx(
+        sds[surface.argmin()], rel=0.03, abs=2 * sds[0]
+    )
     at = profile(report.sums, 0.5, np.linspace(-0.99, 0.99, 199)).min()
     assert report._profiles.at_sd(0.5)[0] == pytest.approx(at, abs=1e-3)
 
@@ -190,7 +192,7 @@ def test_mixtures_of_chi_squared():
     assert boundary_p_value(0) == boundary_p_value(-1e-9) == 1
 
 
-def simulated(rng, groups=40, rows=8):
+def simulated(rng, groups=300, rows=8):
     """Sums of data whose slopes do not vary."""
     x = rng.normal(size=(groups, rows))
     y = 0.8 * rng.normal(size=(groups, 1)) + 0.3 * x + rng.normal(size=(groups, rows))
@@ -200,10 +202,23 @@ def simulated(rng, groups=40, rows=8):
     return CrossProducts(labels, ("Intercept", "x"), (0, 1), np.full(groups, rows), products)
 
 
+def test_the_estimate_is_the_lowest_of_its_profile_at_either_end():
+    """Where slopes hardly vary, correlations of one and of minus one are both lowest around."""
+    rng, ends = np.random.default_rng(1), set()
+    for _ in range(15):
+        sums = simulated(rng, groups=40, rows=40)
+        fit = fit_reml(sums)
+        profiles = _Profiles(sums, fit)
+        lowest = min(profiles.at_correlation(r)[0] for r in np.linspace(-1, 1, 21))
+        assert fit.reml <= lowest + 1e-6
+        ends.add(fit.correlation)
+    assert {-1.0, 1.0} <= ends
+
+
 @pytest.mark.slow
 def test_p_values_at_the_boundary_are_uniform_where_slopes_are_equal():
     """Those of the mixture; chi-squared with two degrees of freedom says too little too rarely."""
-    rng, count = np.random.default_rng(1), 500
+    rng, count = np.random.default_rng(1), 300
     lost = np.array(
         [
             fit_reml(sums, covariance="intercept").reml - fit_reml(sums).reml
@@ -215,12 +230,12 @@ def test_p_values_at_the_boundary_are_uniform_where_slopes_are_equal():
     naive = stats.chi2.sf(lost, 2)
     for level in (0.05, 0.2):
         assert stats.binomtest(int((p < level).sum()), count, level).pvalue > 0.005, level
-    assert stats.binomtest(int((naive < 0.2).sum()), count, 0.2).pvalue < 0.01
+    assert stats.binomtest(int((naive < 0.2).sum()), count, 0.2, "less").pvalue < 0.05
 
 
 @pytest.mark.slow
 def test_p_values_of_a_lone_variance_are_half_as_large():
-    rng, count = np.random.default_rng(2), 500
+    rng, count = np.random.default_rng(2), 300
     lost = np.array(
         [
             fit_reml(sums, covariance="intercept").reml - fit_reml(sums, covariance="diagonal").reml
