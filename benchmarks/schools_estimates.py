@@ -1,4 +1,4 @@
-"""Time the point estimates and the exact answers of chapter 11."""
+"""Time the point estimates and the exact answers of chapter 12."""
 
 from __future__ import annotations
 
