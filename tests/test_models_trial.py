@@ -14,11 +14,16 @@ from fieldguide.data import (
     TrialError,
     arm_probabilities,
     as_rows,
+    check_groups,
     check_trial,
+    counts_from_rows,
     question_trial,
+    rows_from_counts,
     simulate_trial,
 )
-from fieldguide.models.trial import estimate, trial_model, true_estimands
+from fieldguide.data.trials import covariate_matrix
+from fieldguide.models import problem_of
+from fieldguide.models.trial import adjusted_trial_model, estimate, trial_model, true_estimands
 from fieldguide.priors import TrialPriors
 
 SMALL = pd.DataFrame(
@@ -41,9 +46,19 @@ def test_clipping_changes_the_true_effect_and_the_valid_version_restores_it():
     assert stated == pytest.approx(0.096)
     assert simulated["risk_difference"] == pytest.approx(0.098)
     assert valid["risk_difference"] == pytest.approx(stated)
-    assert np.isfinite(valid["coefficient"])
+    assert np.isfinite(valid["site_average"])
     with np.errstate(divide="ignore"):
-        assert true_estimands(QUESTION_SITES, out_of_range="clip")["coefficient"] == -np.inf
+        assert true_estimands(QUESTION_SITES, out_of_range="clip")["site_average"] == -np.inf
+
+
+def test_sites_that_are_given_have_an_average_and_no_population():
+    log_odds_ratio = logit(VALID_SITES["baseline"] + VALID_SITES["effect"]) - logit(
+        VALID_SITES["baseline"]
+    )
+    truth = true_estimands(VALID_SITES)
+    assert truth["site_average"] == pytest.approx(log_odds_ratio.mean())
+    assert np.isnan(truth["coefficient"])
+    assert true_estimands(VALID_SITES, coefficient=0.6)["coefficient"] == 0.6
 
 
 def test_clipped_site_never_succeeds():
@@ -86,7 +101,7 @@ def test_same_seed_same_trial_other_seed_other_trial():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": [30, 301, 50, 20, 100]}, r"Site B has 301 participants.*even"),
+        ({"n": [30, 300, 50, 20, 1]}, r"Site E has 1 participants.*at least 2"),
         ({"n": [30, 300, 50, 20, 0]}, r"Site E has 0 participants.*at least 2"),
         ({"n": [30, 300, 50.5, 20, 100]}, "Site C has 50.5"),
         ({"baseline": [0.1, 0.15, 0.01, 0.15, 1.4]}, "Site E: baseline 1.4"),
@@ -103,6 +118,10 @@ def test_impossible_sites_are_refused_in_one_sentence(change, message):
 def test_other_misuse_of_the_simulator_is_refused():
     with pytest.raises(TrialError, match="column n"):
         simulate_trial(VALID_SITES.drop(columns="n"), seed=1)
+    with pytest.raises(TrialError, match="either a column n or both"):
+        simulate_trial(VALID_SITES.assign(n_control=5), seed=1)
+    with pytest.raises(TrialError, match="Site A has 0 participants in its control arm"):
+        simulate_trial(VALID_SITES.drop(columns="n").assign(n_control=0, n_treated=5), seed=1)
     with pytest.raises(TrialError, match="missing"):
         simulate_trial(VALID_SITES.drop(columns="effect"), seed=1)
     with pytest.raises(TrialError, match="label of its own"):
@@ -129,6 +148,26 @@ def test_impossible_counts_are_refused(change, message):
         trial_model(SMALL.assign(**change))
 
 
+def test_arms_may_have_any_ratio_and_sites_any_size():
+    sites = VALID_SITES.assign(n=[31, 300, 7, 20, 100])
+    equal, twice = simulate_trial(sites, seed=1), simulate_trial(sites, seed=1, allocation="2:1")
+    assert equal[["n_control", "n_treated"]].sum(axis=1).tolist() == sites["n"].tolist()
+    assert (equal["n_treated"] - equal["n_control"]).tolist() == [1, 0, 1, 0, 0]
+    assert twice["n_treated"].tolist() == [21, 200, 5, 13, 67]
+    by_arm = sites.drop(columns="n").assign(n_control=twice["n_control"], n_treated=twice["n_treated"])
+    assert simulate_trial(by_arm, seed=1).equals(twice)
+    assert true_estimands(by_arm) == pytest.approx(true_estimands(sites), nan_ok=True)
+
+
+@pytest.mark.parametrize("allocation", ["1:0", "a:b", "1:2:3", -1, np.nan, None])
+def test_a_ratio_that_is_none_is_refused(allocation):
+    with pytest.raises(TrialError, match="positive number or a ratio such as '2:1'"):
+        simulate_trial(VALID_SITES, seed=1, allocation=allocation)
+
+
+# --- rows and groups --------------------------------------------------------------------------
+
+
 def test_rows_hold_the_same_counts():
     rows = as_rows(question_trial())
     assert len(rows) == 10
@@ -137,7 +176,150 @@ def test_rows_hold_the_same_counts():
     assert treated.to_dict() == question_trial()["treated"].to_dict()
 
 
+GROUPS = pd.DataFrame(
+    {
+        "site": ["A", "A", "A", "A", "B", "B", "B"],
+        "intervention": [0, 1, 0, 1, 0, 1, 1],
+        "stratum": ["child", "child", "old", "old", "child", "child", "old"],
+        "successes": [2, 4, 1, 0, 7, 5, 3],
+        "trials": [9, 8, 3, 4, 20, 30, 6],
+    }
+)
+
+
+@pytest.mark.parametrize("trial", [SMALL, question_trial(), GROUPS], ids=["small", "question", "groups"])
+def test_counts_become_rows_and_rows_the_same_counts(trial):
+    rows = rows_from_counts(trial).sample(frac=1, random_state=1)
+    strata = "stratum" if "stratum" in trial else ()
+    again = counts_from_rows(rows, outcome="outcome", arm="intervention", site="site", strata=strata)
+    if strata:
+        order = ["site", "intervention", "stratum"]
+        again = again.sort_values(order)[list(trial)]
+        trial = trial.sort_values(order)
+        assert len(rows) == trial["trials"].sum()
+    assert again.reset_index(drop=True).equals(trial.reset_index(drop=True))
+
+
+def test_arms_in_words_and_outcomes_that_are_true_or_false_are_counted():
+    rows = rows_from_counts(SMALL)
+    words = rows.assign(
+        outcome=rows["outcome"] == 1, arm=np.where(rows["intervention"] == 1, "drug", "placebo")
+    )
+    counts = counts_from_rows(words, outcome="outcome", arm="arm", site="site", treated="drug")
+    assert counts.equals(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        ({"outcome": [0, 1, 2, 0]}, {}, r"Row 3: outcome is .*2.*write 1 for a success"),
+        ({"arm": ["a", "b", "a", "b"]}, {}, r"Row 1: arm is 'a'.*say with treated="),
+        ({"arm": ["a", "b", "c", "b"]}, {"treated": "b"}, "an arm has two"),
+        ({"site": ["A", None, "A", "A"]}, {}, "Row 2: site is missing"),
+        ({"arm": [1, 1, 1, 1]}, {}, "Site A has nobody in its control arm"),
+        ({}, {"site": "clinic"}, "no column 'clinic'; there are site, arm, outcome"),
+        ({}, {"strata": ["age"]}, "no column 'age'"),
+    ],
+)
+def test_rows_that_cannot_be_counted_are_refused_with_their_number(change, settings, message):
+    rows = pd.DataFrame({"site": "A", "arm": [0, 1, 0, 1], "outcome": [0, 1, 1, 0]}).assign(**change)
+    with pytest.raises(TrialError, match=message):
+        counts_from_rows(rows, **{"outcome": "outcome", "arm": "arm", "site": "site"} | settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"successes": [2, 9, 1, 0, 7, 5, 3]}, "Row 2: 9 successes among 8"),
+        ({"trials": [9, 8, 3, 0, 20, 30, 6]}, "Row 4: 0 successes among 0.*left out"),
+        ({"intervention": [0, 1, 0, 2, 0, 1, 1]}, "Row 4: intervention is 2"),
+        ({"intervention": [0, 1, 0, 1, 1, 1, 1]}, "Site B has nobody in its control arm"),
+        ({"stratum": ["old", None, *["old"] * 5]}, "Row 2: stratum is missing"),
+        ({"stratum": "old"}, "Everybody has the stratum 'old'"),
+    ],
+)
+def test_impossible_groups_are_refused(change, message):
+    with pytest.raises(TrialError, match=message):
+        check_groups(GROUPS.assign(**change))
+    with pytest.raises(TrialError, match=message):
+        adjusted_trial_model(GROUPS.assign(**change))
+
+
+def test_covariates_are_coded_against_the_first_level_and_centred_over_participants():
+    groups = GROUPS.assign(age=[10.0, 10.0, 80.0, 80.0, 12.0, 12.0, 70.0])
+    matrix = covariate_matrix(groups)
+    assert list(matrix) == ["stratum[old]", "age"]
+    assert (matrix.mul(groups["trials"], axis=0).sum().abs() < 1e-9).all()
+    assert matrix.loc[2, "stratum[old]"] - matrix.loc[0, "stratum[old]"] == 1
+    assert matrix.loc[2, "age"] - matrix.loc[0, "age"] == 70
+    order = pd.Categorical(groups["stratum"], categories=["old", "child"])
+    assert "stratum[child]" in covariate_matrix(groups.assign(stratum=order))
+
+
 # --- models -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parameterization", ["centered", "non-centered"])
+def test_a_stratum_adds_its_coefficient_to_both_arms(parameterization):
+    priors = TrialPriors(sd=scipy.stats.halfnorm(scale=0.3), lkj_eta=2.0)
+    model = adjusted_trial_model(
+        GROUPS,
+        parameterization=parameterization,
+        priors=priors,
+        covariate_prior=scipy.stats.norm(0.5, 2),
+    )
+    log_density = model.compile_fn(model.logp(jacobian=False), inputs=model.value_vars, point_fn=True)
+    n, y = GROUPS["trials"].to_numpy(), GROUPS["successes"].to_numpy()
+    arm, site = GROUPS["intervention"].to_numpy(), np.array([0, 0, 0, 0, 1, 1, 1])
+    old = (GROUPS["stratum"] == "old").to_numpy() - n[[2, 3, 6]].sum() / n.sum()
+    rng = np.random.default_rng(4)
+    for _ in range(4):
+        half, sd, gamma = rng.beta(3, 3), rng.gamma(2, 0.3, size=2), rng.normal(size=1)
+        intercept, effect = rng.normal(-1, 0.5), rng.normal(0.3, 0.5)
+        z, rho = rng.standard_normal((2, 2)), 2 * half - 1
+        mean = [intercept - (arm * n).sum() / n.sum() * effect, effect]
+        theta = mean[0] + sd[0] * z[0]
+        delta = effect + sd[1] * (rho * z[0] + np.sqrt(1 - rho**2) * z[1])
+        cov = np.array([[sd[0] ** 2, rho * sd[0] * sd[1]], [rho * sd[0] * sd[1], sd[1] ** 2]])
+        p = expit(theta[site] + arm * delta[site] + gamma * old)
+        expected = priors.intercept.logpdf(intercept) + priors.effect.logpdf(effect)
+        expected += priors.sd.logpdf(sd).sum() + scipy.stats.beta.logpdf(half, 2, 2)
+        expected += scipy.stats.norm.logpdf(gamma, 0.5, 2).sum()
+        expected += (
+            scipy.stats.multivariate_normal(mean, cov).logpdf(np.column_stack([theta, delta])).sum()
+        )
+        expected += scipy.stats.binom.logpmf(y, n, p).sum()
+        point = {
+            "intercept": intercept,
+            "effect": effect,
+            "sd_intercept_log__": np.log(sd[0]),
+            "sd_effect_log__": np.log(sd[1]),
+            "corr_half_logodds__": logit(half),
+            "covariate_effect": gamma,
+        }
+        if parameterization == "centered":
+            point |= {"site_intercept": theta, "site_effect": delta}
+        else:
+            point |= {"z_intercept": z[0], "z_effect": z[1]}
+            expected += 2 * (np.log(sd).sum() + np.log1p(-(rho**2)) / 2)
+        assert log_density(point) == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_adjusted_model_says_what_it_is():
+    problem = problem_of(adjusted_trial_model(GROUPS))
+    assert problem.model == "varying intercept and effect, with covariates"
+    assert problem.prior("covariate_effect[stratum[old]]") == "Normal(0, 1)"
+    assert problem == problem_of(adjusted_trial_model(GROUPS.sample(frac=1, random_state=2)))
+    assert problem != problem_of(adjusted_trial_model(GROUPS.assign(successes=[2, 4, 1, 1, 7, 5, 3])))
+
+
+def test_an_adjusted_model_needs_a_covariate_and_a_normal_prior():
+    with pytest.raises(TrialError, match="no covariate; use trial_model"):
+        adjusted_trial_model(as_rows(SMALL))
+    with pytest.raises(TrialError, match="must be normal"):
+        adjusted_trial_model(GROUPS, covariate_prior=scipy.stats.halfnorm())
+    with pytest.raises(ValueError, match="use one of centered, non-centered"):
+        adjusted_trial_model(GROUPS, parameterization="noncentered")
 
 
 def independent_log_density(trial, priors, corr_half, intercept, effect, sd, theta, delta):
@@ -223,6 +405,7 @@ def test_estimands_of_draws_equal_the_sum_by_hand():
     np.testing.assert_allclose(found["risk_difference"], average[1] - average[0])
     np.testing.assert_allclose(found["marginal_log_odds_ratio"], logit(average[1]) - logit(average[0]))
     np.testing.assert_allclose(found["coefficient"], draws["effect"])
+    np.testing.assert_allclose(found["site_average"], draws["site_effect"].values.mean(axis=-1))
     with pytest.raises(TrialError, match="Unknown estimand 'odds'"):
         estimate(draws, [30, 10], ["odds"])
     with pytest.raises(TrialError, match="positive number for each of 2 sites"):
@@ -232,5 +415,5 @@ def test_estimands_of_draws_equal_the_sum_by_hand():
 def test_marginal_odds_ratio_is_nearer_to_zero_than_the_common_one():
     sites = pd.DataFrame({"n": 100, "baseline": [-3.0, 0.0, 2.0], "effect": 1.0})
     truth = true_estimands(sites, scale="logit")
-    assert truth["coefficient"] == pytest.approx(1.0)
+    assert truth["site_average"] == pytest.approx(1.0)
     assert 0 < truth["marginal_log_odds_ratio"] < 0.95

@@ -63,7 +63,8 @@ def test_figures_of_a_fit_are_those_of_its_draws():
 
 def test_scenarios_state_their_truth():
     trial, truth, sites = study.simulate_scenario("question", 3, multiply=4)
-    assert truth == true_estimands(VALID_SITES)
+    assert truth == pytest.approx(true_estimands(VALID_SITES), nan_ok=True)
+    assert np.isnan(truth["coefficient"])
     assert (trial["n_control"] * 2).tolist() == (VALID_SITES["n"] * 4).tolist()
     _, truth, _ = study.simulate_scenario("no effect", 3)
     assert truth["risk_difference"] == 0
@@ -160,6 +161,27 @@ def test_coverage_counts_misses_and_keeps_divergent_fits():
     assert row["excludes_zero"] == 0.5
     wilson = scipy.stats.binomtest(3, 4).proportion_ci(method="wilson")
     assert (row["low"], row["high"]) == (wilson.low, wilson.high)
+
+
+def test_an_estimand_without_a_truth_has_a_width_and_no_coverage():
+    rows = pd.DataFrame({"scenario": "s", "multiply": 1, "divergences": [0, 0]}, index=range(2))
+    for name in ESTIMANDS:
+        rows[f"{name}:truth"], rows[f"{name}:mean"] = np.nan, [1.0, 1.5]
+        rows[f"{name}:low"], rows[f"{name}:high"] = [-0.5, 0.5], [2.0, 2.5]
+    row = study.coverage_table(rows).loc[("s", 1, "coefficient")]
+    assert row[["misses", "coverage", "low", "high", "bias", "bias_error"]].isna().all()
+    assert (row["fits"], row["width"], row["excludes_zero"]) == (2, 2.25, 0.5)
+    wilson = scipy.stats.binomtest(1, 2).proportion_ci(method="wilson")
+    assert (row["excludes_zero_low"], row["excludes_zero_high"]) == (wilson.low, wilson.high)
+
+
+def test_coverage_was_counted_under_three_priors_for_four_designs():
+    table = study.coverage_table(stored("trial_coverage").table, ["scenario", "multiply", "sd_scale"])
+    assert (table["fits"] == 200).all()
+    assert len(table) == 4 * 3 * len(ESTIMANDS)
+    given = table.query("scenario == 'question'").xs("coefficient", level="estimand")
+    assert given["coverage"].isna().all()
+    assert table.drop(index="question", level="scenario")["coverage"].notna().all()
 
 
 @pytest.mark.slow

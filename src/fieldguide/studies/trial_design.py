@@ -140,7 +140,9 @@ class TrialDesign:
         object.__setattr__(self, "sites", self._named_sites())
         if self.population is not None:
             object.__setattr__(self, "population", _checked_population(self.population))
-        _ = self.cells  # so that what is impossible is refused here
+        self._check_arms(self.cells)  # so that what is impossible is refused here
+        if self._categories:
+            check_groups(self._groups.drop(columns=["cell", "arm"]))
 
     def _named_sites(self) -> pd.DataFrame:
         sites = self.sites
@@ -208,9 +210,7 @@ class TrialDesign:
             cells["effect"] = logit(p[:, 1]) - logit(p[:, 0])
         else:
             cells["shift"] = sites["shift"].astype(float) if "shift" in given else 0.0
-        cells = cells[cells["n_control"] + cells["n_treated"] > 0]
-        self._check_arms(cells)
-        return cells
+        return cells[cells["n_control"] + cells["n_treated"] > 0]
 
     def _check_repeats(self) -> None:
         labels = pd.DataFrame(
@@ -239,8 +239,6 @@ class TrialDesign:
                 raise TrialError(
                     f"Site {total.index[total < 1][0]} has nobody in its {arm} arm; leave the site out."
                 )
-        if self._categories:
-            _ = self._groups
 
     @cached_property
     def _groups(self) -> pd.DataFrame:
@@ -251,9 +249,7 @@ class TrialDesign:
             part = cells[["site", *self._categories]].assign(intervention=code, successes=0)
             parts.append(part.assign(trials=cells[f"n_{arm}"], cell=cells.index, arm=arm))
         groups = pd.concat(parts, ignore_index=True)
-        groups = groups[groups["trials"] > 0].reset_index(drop=True)
-        check_groups(groups.drop(columns=["cell", "arm"]))
-        return groups
+        return groups[groups["trials"] > 0].reset_index(drop=True)
 
     @property
     def labels(self) -> list[str]:
