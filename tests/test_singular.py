@@ -23,7 +23,7 @@ from fieldguide.singular import _Profiles, boundary_p_value, default_priors, sin
 FORMULA = "math ~ ses * sector + (ses | school)"
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
-# lme4 1.1-31 under R 4.2.2: lmer(..., control = lmerControl(optimizer = "bobyqa")), REMLcrit, AIC,
+# lme4 1.1-31 under R 4.2.2: lmer by bobyqa, its REMLcrit, AIC,
 # VarCorr and rePCA; sleepstudy is lme4's, which mixedlm ships too.
 LME4_SCHOOLS = {
     "(ses | school)": {"criterion": 46569.11219, "AIC": 46585.1122},

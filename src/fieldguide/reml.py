@@ -238,8 +238,8 @@ def _as_levels(column: pd.Series) -> pd.Series:
         return column
     codes, found = pd.factorize(column)
     levels = sorted(found)
-    codes = np.array([levels.index(level) for level in found])[codes]
-    return pd.Series(pd.Categorical.from_codes(codes, levels, ordered=True), index=column.index)
+    places: Any = np.array([levels.index(level) for level in found])[codes]
+    return pd.Series(pd.Categorical.from_codes(places, levels, ordered=True), index=column.index)
 
 
 def _what_varies(described: Any) -> tuple[str, str]:

@@ -8,8 +8,8 @@ A variance of zero lies on the boundary of what is possible, so twice a log like
 chi-squared distribution. With many groups it has a mixture: for a slope's variance *and* its
 correlation with the intercept, half of one with one degree of freedom and half of one with two; for a
 variance that has no correlation, half of a point at zero and half of one with one degree of freedom
-(Self and Liang 1987, J. Am. Stat. Assoc. 82, case 6 and case 5; Stram and Lee 1994, Biometrics 50,
-cases 3 and 2). A correlation of zero lies inside, and is tested as usual, as long as the slopes vary.
+(Self and Liang 1987, J. Am. Stat. Assoc. 82, cases 6 and 5; Stram and Lee 1994, Biometrics 50,
+cases 2 and 1). A correlation of zero lies inside, and is tested as usual, as long as the slopes vary.
 """
 
 from __future__ import annotations
