@@ -38,6 +38,7 @@ WORDS = dict(
         "sixteen seventeen eighteen nineteen twenty".split()
     )
 ) | {
+    40: "forty",
     60: "sixty",
     80: "eighty",
     200: "two hundred",
@@ -46,7 +47,7 @@ WORDS = dict(
     4000: "four thousand",
 }
 
-ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch12 = (
+ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12 = (
     "01_data",
     "02_fixed_effects",
     "03_centered",
@@ -56,6 +57,7 @@ ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch12 = (
     "07_the_exact_answer",
     "08_one_knob_at_a_time",
     "10_multisite_trial",
+    "11_trial_design",
     "12_singular_fit",
 )
 
@@ -301,30 +303,86 @@ def loose_limit() -> float:
     return assigned(ch8, "(strict_catch, loose_catch)")[-1]
 
 
-def solid() -> float:
-    """The target whose lines chapter 10 draws solid."""
-    nodes = [n for s in statements(ch10) for n in ast.walk(s) if isinstance(n, ast.IfExp)]
-    (choice,) = (n for n in nodes if ast.unparse(n.body) == "'-'" and ast.unparse(n.orelse) == "'--'")
-    return constants(choice.test)[0]
-
-
-def dashed() -> float:
-    (other,) = set(divergence.query("multiply > 1")["target_accept"]) - {solid()}
-    return other
-
-
-def shown_size() -> int:
-    return claimed(ch10, "At 16 times")[1]
-
-
-def few_limit() -> int:
-    """From how many divergences on chapter 10 calls them many."""
-    return max(assigned(ch10, "scored['any']"))
-
-
 def neck_of_the_trial() -> str:
     (column,) = (c for c in stored("trial_divergences").table if c.startswith("below_"))
     return column.removeprefix("below_").partition(":")[0]
+
+
+def asked() -> str:
+    """The asker's prior on the standard deviations, as brms writes it."""
+    return f"normal(0, {divergence['sd_scale'].min()})"
+
+
+def widest() -> str:
+    return f"normal(0, {divergence['sd_scale'].max():g})"
+
+
+def late_target() -> float:
+    """From which target chapter 10's answer counts the fits of brms."""
+    default, first, _ = assigned(ch10, "(early, late)")
+    assert default == default_target
+    return first
+
+
+def trial_scales() -> list[float]:
+    found = assigned(ch10, "(SCALES, TARGETS)")[:3]
+    assert found == sorted(set(divergence["sd_scale"]))
+    return found
+
+
+def larger_brms() -> int:
+    return claimed(ch10, "Larger trials")[0]
+
+
+def trial_kept() -> int:
+    """Draws of each of chapter 10's fits, all chains together."""
+    return 4 * trial.sample_trial.__kwdefaults__["draws"]
+
+
+def read_at() -> list[float]:
+    """The targets whose medians chapter 10 reads from its figure."""
+    return [assigned(ch10, "(c, nc)")[0], assigned(ch10, "(late, b)")[0]]
+
+
+def stan_at() -> list[float]:
+    return [t for t in subscripts(ch10, "b") if t not in trial_scales()]
+
+
+def where_target() -> float:
+    return assigned(ch10, "settings")[1]
+
+
+def size_at() -> list[float]:
+    return subscripts(ch10, "asked.loc")
+
+
+def refitted_at() -> float:
+    """The target of the fits that chapter 10 makes again."""
+    (found,) = {
+        constants(s)[0]
+        for s in statements(ch10)
+        if isinstance(s, ast.Assign)
+        and ast.unparse(s).startswith("some = some[some['target_accept'] ==")
+    }
+    return found
+
+
+def few_limit() -> int:
+    return int(query(ch10, "0 < divergences < 20")) - 1
+
+
+def coverage_width() -> str:
+    return percent(1 - nominal)
+
+
+def larger_trial() -> int:
+    """How many times larger chapter 10's second trial is."""
+    return next(
+        k.value.value
+        for c in calls(ch10, "data.simulate_trial")
+        for k in c.keywords
+        if k.arg == "multiply"
+    )
 
 
 def coverage_target() -> float:
@@ -332,35 +390,52 @@ def coverage_target() -> float:
 
 
 def power_cells() -> list[int]:
-    return claimed(ch10, "Two thousand")
+    """Sites and participants of the two trials of equal size whose coefficients are compared."""
+    return assigned(ch11, "(many, few)")
 
 
-def between() -> list[int]:
-    return arguments(ch10, "nc_errors['divergences'].between")
+def factor_sizes() -> list[int]:
+    """Participants per site of the trials whose factors the answer of chapter 11 compares."""
+    found = claimed(ch11, "What a site tells")
+    return [found[k] for k in (1, 4, 10)]
 
 
-def factors() -> list[int]:
-    """Sites and participants of the two trials whose intervals are compared."""
-    five, small, _, _, large = claimed(ch10, "The data are too few")
-    return [five, small, five, large]
+def nominal_interval() -> str:
+    """The interval whose misses chapter 11 counts."""
+    return f"{percent(1 - nominal)} interval"
 
 
-def refitted() -> float:
-    return claimed(ch10, "Refitted here")[1]
+def prior_scales() -> list[float]:
+    """The scales of the prior on the sds under which coverage is counted."""
+    return sorted(trial.coverage_design()["sd_scale"].unique())
 
 
-def harm_target() -> float:
-    return claimed(ch10, "At 0.8 the centered")[0]
+def middle_scale() -> float:
+    """The scale under which chapter 11 says how wide intervals are."""
+    nodes = [n for s in statements(ch11) for n in ast.walk(s) if isinstance(n, ast.Assign)]
+    (width,) = (n for n in nodes if ast.unparse(n.targets[0]) == "shown['width']")
+    return constants(width)[-1]
 
 
-def penalty(name: str) -> float:
-    """The number in a penalty of chapter 11, by the penalty's name."""
-    nodes = [n for s in statements(ch12) for n in ast.walk(s) if isinstance(n, ast.Dict)]
-    for node in nodes:
-        for key, value in zip(node.keys, node.values, strict=True):
-            if isinstance(key, ast.Constant) and key.value == name:
-                return constants(value)[0]
-    raise KeyError(name)
+def new_sites() -> list[list[int]]:
+    """Number and size of the sites in the designs that draw them."""
+    names = [name for name in trial.coverage_design()["scenario"].unique() if name.startswith("drawn")]
+    return [[int(x) for x in name.removeprefix("drawn:").split("x")] for name in names]
+
+
+def size_sites() -> list[int]:
+    names = trial.precision_design()["scenario"].unique()
+    return sorted({int(name.removeprefix("drawn:").split("x")[0]) for name in names})
+
+
+def sizes() -> list[int]:
+    names = trial.precision_design()["scenario"].unique()
+    return sorted({int(name.split("x")[1]) for name in names})
+
+
+def studied(which: int) -> int:
+    """How many trials a study that chapter 11 makes itself has."""
+    return next(k.value.value for k in calls(ch11, "trial_study")[which].keywords if k.arg == "trials")
 
 
 def subscripts(stem: str, table: str) -> list[float]:
@@ -370,30 +445,11 @@ def subscripts(stem: str, table: str) -> list[float]:
 
 
 def valley() -> list[float]:
-    return subscripts(ch12, "deviance_at_r")
-
-
-def df_near() -> float:
-    return subscripts(ch12, "by_df")[0]
-
-
-def cut_share() -> float:
-    return assigned(ch12, "cut")[0]
+    return subscripts(ch12, "lowest")
 
 
 def schools_shares() -> tuple[float, ...]:
     return SHARES
-
-
-def lkj_prior() -> str:
-    (eta,) = (
-        k.value.value
-        for c in calls(ch12, "schools_posterior")
-        for k in c.keywords
-        if k.arg == "lkj_eta" and isinstance(k.value, ast.Constant) and k.value.value
-    )
-    assert eta == LKJ_ETA
-    return f"LKJ({eta})"
 
 
 def fifth(step: float) -> str:
@@ -415,7 +471,7 @@ remedy_seeds = districts.remedies_design()["seed"].nunique()
 remedy_start = districts.remedies_design().iloc[0]
 factorial = districts.factorial_design()
 factorial_seeds = factorial["seed"].nunique()
-misses, replications, nominal = arguments(ch10, "stats.binomtest")
+misses, replications, nominal = assigned(ch11, "misses_test")
 never = (sites["baseline"] + sites["effect"]).min()
 all_fits = {name: len(stored(name).table) for name in studies()}
 steps = arguments(ch7, "by_hand")
@@ -426,7 +482,8 @@ T = THRESHOLDS
 smallest = int(load_three_districts()["women"].idxmin())
 low_share = assigned(ch3, "low_sigma")[0]
 tail = 0.05
-half_step = min(assigned(ch12, "k"))
+half_step = min(assigned(ch12, "steps"))
+both_priors = assigned(ch12, "(wide, narrow)")
 priors_of_design = list(districts.PRIORS)
 default_target = sample_seeds.__kwdefaults__["target_accept"]
 default_kept = 4 * sample.__kwdefaults__["tune"]
@@ -535,28 +592,39 @@ TEXT: dict[str, list[str]] = {
         "an effective draw cost under {prior('mme0')}?",
     ],
     ch10: [
-        "differ with a standard deviation of {half(trial.POPULATION['sd_effect'])} in log odds",
-        "is never below {minus(never)}",
+        "`{asked()}` on the standard deviations",
         "{Word(2 * len(sites))} binomial counts",
         "that {sites['n'].sum()} rows of zeros and ones",
         "`{cut_normal()}` is a half-normal",
         r"an {'LKJ($\\eta$)'} prior says that $(1 + \rho) / 2$ has a {'Beta($\\eta$, $\\eta$)'} "
         "distribution",
-        "Bambi {version('bambi')}'s non-centered form",
-        "up to {divergence['multiply'].max()} times larger",
-        "Calibration: {word(coverage_trials)} trials",
-        "simulated {replications} trials and found that {misses} intervals missed the truth. "
-        "A {percent(1 - nominal)} interval may miss {percent(nominal)}",
-        "within the uncertainty of {coverage_trials} trials",
+        "With {word(larger_trial())} times as many people",
+    ],
+    ch11: [
+        "this {replications} times over. In {misses} of them the {nominal_interval()} missed",
+        "{nominal_interval()}s, not the {summary_interval()} of the others",
+        "whether a {nominal_interval()} covers",
+        "## {Word(misses)} of {word(replications)}",
+        "right in {percent(1 - nominal)} of trials is wrong in {percent(nominal)}, so of {replications} one "
+        "expects {word(replications * nominal)} misses. {Word(misses)} is more",
+        "missed in {percent(2 * nominal)} of trials. Could you tell that from {replications}?",
+        "between sites is {asked()}, cut at zero",
+        "So we simulate {coverage_trials} trials",
+        "sites of {new_sites()[0][1]} participants in every trial, and {word(new_sites()[1][0])} of "
+        "{new_sites()[1][1]}.",
+        "a standard deviation of {half(trial.POPULATION['sd_effect'])} in log odds",
         "## What {coverage_trials} trials cannot tell",
-        "{'0%'} means no better",
-        "any of the {word(len(trial.QUANTITIES))} quantities",
+        "the prior has scale {TrialPriors().sd.kwds['scale']}",
+        "it would be {'100%'}, and {'0%'} is no better",
+        "hold it, and {studied(0)} simulated trials",
+        "cover {percent(1 - nominal)} of the true effects",
     ],
     ch12: [
-        "From {len(students)} rows to {students['school'].nunique()} sums",
-        "blme {R['blme'].partition('-')[0]}-{R['blme'].partition('-')[2]} returns",
-        "on all {len(students)} rows and by Bambi",
+        "reads the {len(students)} rows once and keeps {students['school'].nunique()} sets of sums",
+        "hold {interval(ch12)}, as everywhere",
+        "which is why it is not {95}.",
         "Fit with `wishart({3 + half_step})` and `wishart({3 + 2 * half_step})`",
+        "under {'HalfNormal(%g)' % both_priors[0]} and under {'HalfNormal(%g)' % both_priors[1]}.",
         "of the {students['school'].nunique()} schools",
     ],
     "book/teach.md": ["CC BY {4.0}"],
@@ -797,69 +865,102 @@ CODE: dict[str, list[str]] = {
         "of {study_kept()} in the median.) And",
     ],
     ch10: [
-        "data, {kept(ch10)} draws each",
-        "transitions of {kept(ch10)} at",
-        "transitions of {kept(ch10)}, and",
-        "divergences of {kept(ch10)}",
-        "Solid: target_accept {solid()}; dashed: {dashed()}.",
-        "divergences at {dashed()} go from … at times 1 to … at times {shown_size()}. Non-centered "
-        "cost at {solid()} goes",
-        "1 to {few_limit() - 1} ¶ {few_limit()} or more",
+        "transitions of {trial_kept()} on average at the default adapt_delta (at most …), and … at {late_target()} or "
+        "more",
+        "log odds, {asked()} rules that out, and the fit reports … (under {widest()}, …)",
+        "under prior scales {trial_scales()[0]}, {trial_scales()[1]} and 1. Report",
+        "differ between sites ({interval(ch10)} interval",
+        "on average, and … in trials {word(larger_brms())} times as large.",
+        "divergences of {trial_kept()}",
+        "prior at {read_at()[0]}, orange",
+        "and at {read_at()[1]} blue",
+        "(…, …, … at {read_at()[0]}). Blue",
+        "own. At {stan_at()[0]} brms has …, … and …, in the same order, and at {stan_at()[1]} …",
+        "brms gave … at {read_at()[0]} under",
+        "target_accept {where_target()}.",
+        "divergent transitions of {trial_kept()} as the trial grows",
+        "divergences at {size_at()[0]} on average, and … in trials {word(larger_brms())} times as large; at "
+        "{size_at()[1]} …",
+        "at ×{subscripts(ch10, 'work')[-1]}.",
         "below {neck_of_the_trial()}",
-        "(blue squares), with {interval(ch10)} intervals",
-        "covers exactly {percent(1 - nominal)} misses between … and … of {replications} in "
-        "{word(20 * (1 - nominal))} such studies of {word(20)}; {misses} misses are",
-        "against {percent(nominal)}). What {misses} of {replications} does",
-        "say, {'15%'}",
-        "¶ {interval(ch10)} interval ¶",
-        "coverage,{interval(ch10)} interval,",
-        "of the {interval(ch10)} interval",
-        "non-centered, {kept(ch10)} draws, target_accept {coverage_target()}), with the "
-        "{interval(ch10)} uncertainty",
-        "from {percent(sites.loc['C', 'baseline'])} to "
-        "{percent(sites.loc['C', 'baseline'] + sites.loc['C', 'effect'])} at site C",
-        "with {4 * sbc['draws'].iloc[0]} draws at target_accept {sbc['target_accept'].iloc[0]}",
-        "a site's {interval(ch10)} interval",
-        "whose {interval(ch10)} interval",
-        "{Word(power_cells()[0] * power_cells()[1])} participants find",
-        "trials at {power_cells()[0]} sites of {power_cells()[1]}, in … at {power_cells()[2]} sites of "
-        "{power_cells()[3]}.",
-        "the same {power_cells()[0] * power_cells()[1]} participants find it in … of trials when they "
-        "come from {power_cells()[0]} sites of {power_cells()[1]}, and in … when they come from "
-        "{power_cells()[2]} sites of {power_cells()[3]}.",
-        "transitions in {kept(ch10)}, and at adapt_delta {query(ch10, 'target_accept >= 0.95')} or more",
-        "fits with 1 to {between()[1]} of them",
-        "from scale 1 to {divergence['sd_scale'].min()} it",
+        "Compare the rows at {subscripts(ch10, 'harm.loc')[0]}.",
+        "prior {interval(ch10)} ¶",
+        "posterior {interval(ch10)}",
+        "¶ in common ×{larger_trial()} ¶",
+        "trial {word(larger_trial())} times as large (×{larger_trial()})",
+        "trial {word(larger_trial())} times as large (thin)",
+        "{interval(ch10)} intervals of prior",
+        "{Word(larger_trial())} times as many people do say",
+        "posterior {interval(ch10)} ×{larger_trial()}",
+        "means and {interval(ch10)} intervals",
+        "(Intervals are {interval(ch10)} here as everywhere; the post's {coverage_width()} intervals are taken up, "
+        "at {coverage_width()}, in",
+        "From prior scale 1 to {trial_scales()[0]} the centered form's divergences at {read_at()[0]} go",
+        "three trials have … and … at {refitted_at()}.",
+        "with 1 to {few_limit()} divergences",
+        "average; at {subscripts(ch10, 'harm.loc')[0]} the centered form lacks",
+        "in a trial {word(larger_trial())} times as large … and",
+    ],
+    ch11: [
         "{Word(misses)} misses in {replications} are",
-        "{word(factors()[0])} sites of {factors()[1]}, an interval",
-        "with {factors()[3]} participants",
-        "trials; {coverage_trials} have",
-        "divergences at {refitted()} and the non-centered",
-        "At {shown_size()} times the size",
-        "At {harm_target()} the centered form lacks",
+        "covers {percent(1 - nominal)} misses … to … of {replications} in",
+        "proof of {percent(1 - nominal)} either",
+        "covered in … of {coverage_trials} trials under your {asked()} on the sds, in … under "
+        "{prior_scales()[1]} and",
+        "true ones under {prior_scales()[0]}, … under {prior_scales()[1]} and",
+        "{nominal_interval()}",
+        "odds ratio with {factor_sizes()[0]} participants at each, of … with {factor_sizes()[1]} and of … "
+        "with {factor_sizes()[2]}.",
+        "with {power_cells()[0] * power_cells()[1]} participants the",
+        "trials at {power_cells()[0]} sites of {power_cells()[1]}, and in … at {power_cells()[2]} sites of "
+        "{power_cells()[3]}.",
+        "misses in {replications} trials",
+        "to expect in {replications} trials of an interval that misses in {percent(nominal)} of them "
+        "(circles) or in {percent(2 * nominal)} (squares). Dashed: the {misses} that",
+        "Probability of {misses} or more at {percent(nominal)}: …; of {misses} or fewer at "
+        "{percent(2 * nominal)}:",
+        "At a rate of {percent(nominal)} one sees {misses} misses",
+        "At {percent(2 * nominal)} one sees {misses} or fewer",
+        "{misses} of {replications} goes with",
+        "(prior scale {middle_scale()}; log odds",
+        "prior on the sds. {coverage_trials} trials each",
+        "¶ {new_sites()[1][0]} new ¶",
+        "in {coverage_trials} trials of each design",
+        "on the sds: {prior_scales()[0]} (dotted), {prior_scales()[1]} (dashed), 1 (solid)",
+        "beside a line at {percent(1 - nominal)}.",
+        "in {coverage_trials} trials, coverage",
+        "Of the {coverage_trials} trials …",
+        "by little, and {coverage_trials} trials are too few",
+        "mean of {coverage_trials} trials",
+        "… under scale {prior_scales()[0]} and … under 1.",
+        "half-normal prior of scale {prior_scales()[0]} gives",
+        "size scale {prior_scales()[0]} covers",
+        "scale {prior_scales()[1]} covers … of the effects of five new sites and scale "
+        "{prior_scales()[0]} …",
+        "with {4 * sbc['draws'].iloc[0]} draws at target_accept {sbc['target_accept'].iloc[0]}",
+        "with probability {percent(1 - nominal)}",
+        "sites of {sizes()[0]}, {sizes()[1]}, {sizes()[2]}:",
+        "With {word(size_sites()[1])} sites, {sizes()[0]} participants at each recover … of the "
+        "differences, {sizes()[1]} recover … and {sizes()[2]} …",
+        "at {sizes()[1]} participants: five sites recover …, {word(size_sites()[3])} …",
+        "a site of {sizes()[0]} knows",
+        "among {word(size_sites()[3])}; one of {sizes()[2]} to",
+        "the participants {power_cells()[0] * power_cells()[1]} people do",
+        "trials at {power_cells()[0]} sites of {power_cells()[1]} and in … of … at {power_cells()[2]} sites "
+        "of {power_cells()[3]}, a difference",
+        "--trials {400} --sd {divergence['sd_scale'].min()} --sbc",
+        "… trials; {replications} have",
+        "Between scale {divergence['sd_scale'].min()} and scale 1 of the prior, … of {coverage_trials} trials",
+        "between {word(size_sites()[1])} sites {sizes()[0]} participants at each recover …, {sizes()[2]} "
+        "recover",
     ],
     ch12: [
-        "df = {penalty('df = 3.1')}",
-        "df = {penalty('df = 4.5')}",
-        "from {valley()[0]} to 1 gains … units of deviance, from {valley()[1]} to 1 only",
-        "from {valley()[0]} to 1 gains … units",
-        "no smallest: {df_near()} is enough",
-        "at {df_near()}, …",
-        'Wishart, df {penalty("Wishart, df 4.5 (blme\'s default)")} (blme',
-        "gamma {penalty('gamma 2.5 on each sd')} on each sd",
-        "LKJ {penalty('LKJ 1.5 on the correlation')} on the correlation",
-        "lies {percent(cut_share())} of the exact",
-        "exact {percent_1(cut_share())}",
-        "lowest {percent(schools_shares()[0])}",
-        "lowest {percent(schools_shares()[1])}",
-        "has {percent(schools_shares()[0])} and {percent(schools_shares()[1])}, at",
-        "R-hat above {T['rhat']}",
-        "exact answer has {percent(schools_shares()[1])}, its",
-        "{interval(ch12)} interval",
-        "weak for {students['school'].nunique()} schools",
-        "a correlation of {valley()[0]} lowers",
-        "under {prior_name(PRIORS['sd_prior']).replace('HalfNormal', 'half-normal')} priors",
-        "an {lkj_prior()} prior",
+        "from {valley()[1]} to 1 gains … units",
+        "from {valley()[2]} to 1 only",
+        "But from {valley()[1]} down to zero",
+        "the ends of {interval(ch12)} intervals",
+        "and … below {valley()[1]}, its prior",
+        "means and {interval(ch12)} intervals",
         "of {arguments(ch12, 'range')[-1]} are singular",
     ],
 }
