@@ -150,15 +150,19 @@ def test_chapter_7s_table_of_work_counts_the_points_of_its_grid():
     assert reach["effects per district"].tolist() == [1, 1, 1, 2, 2]
 
 
-def test_chapter_10s_measures_of_precision_are_what_their_words_say():
-    names = run("10_multisite_trial", "power", "recovered", "width")
+def test_chapter_11s_measures_of_precision_are_what_their_words_say():
+    names = run("11_trial_design", "recovered", "factor", "power_of")
     table = stored("trial_precision").table
     part = table[table["scenario"] == "drawn:10x100"]
-    squared = (part["site_error"] ** 2).mean()
-    assert names["recovered"][10, 100] == pytest.approx(1 - squared / study.POPULATION["sd_effect"] ** 2)
+    # What is left of the sites' errors when the error of their average is taken out of each.
+    common = part["site_average:mean"] - part["site_average:truth"]
+    left = (part["site_error"] ** 2 - common**2).mean()
+    differences = study.POPULATION["sd_effect"] ** 2 * 9 / 10
+    assert names["recovered"][10, 100][0] == pytest.approx(1 - left / differences)
     # Half of an interval's width in log odds is a factor on the odds ratio.
-    assert np.log(names["width"][10, 100]) == pytest.approx(part["site_width"].mean() / 2)
-    assert names["power"][10, 100] == (part["risk_difference:low"] > 0).mean()
+    assert np.log(names["factor"][10, 100][0]) == pytest.approx(part["site_width"].mean() / 2)
+    share, low, high = names["power_of"]("coefficient")[10, 100]
+    assert low < share == (part["coefficient:low"] > 0).mean() < high
 
 
 def test_chapter_11s_marginal_deviance_is_lowest_over_the_mean():
