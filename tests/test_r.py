@@ -1,0 +1,251 @@
+"""What R prints is what is stored: the scripts in data/ run again, where R and the packages are here.
+
+Where they are not, the figures quoted from R are taken as they are, and the reason is printed.
+"""
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from fieldguide.data import DATA_FOLDER, load_three_districts, question_trial, quoted
+
+SCHOOLS = ("lme4", "blme", "jsonlite", "RLRsim", "lmerTest", "pbkrtest")
+TRIAL = ("brms", "rstan", "jsonlite", "posterior")
+
+
+def need_r(*packages):
+    """Skip, and say why, where R or one of the packages is missing."""
+    if shutil.which("Rscript") is None:
+        pytest.skip("Rscript is not installed; the figures quoted from R are taken as they are")
+    listed = ", ".join(f"'{name}'" for name in packages)
+    probe = f"cat(setdiff(c({listed}), rownames(installed.packages())))"
+    missing = subprocess.run(["Rscript", "-e", probe], capture_output=True, text=True, check=True).stdout
+    if missing:
+        pytest.skip(f"R is here without {missing}; the figures quoted from it are taken as they are")
+
+
+def run(script, *arguments):
+    """Return what a script of the data folder prints, run from the project's root."""
+    done = subprocess.run(
+        ["Rscript", f"data/{script}", *arguments],
+        cwd=DATA_FOLDER.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@functools.cache
+def fresh_schools():
+    return run("r_schools.R")
+
+
+@functools.cache
+def fresh_trial():
+    return run("r_trial.R", "quick")
+
+
+# ---------------------------------------------------------------------------------------------
+# The schools: point estimates, to the digits that an optimiser leaves
+
+
+@pytest.mark.slow
+def test_r_still_prints_the_quoted_figures():
+    need_r(*SCHOOLS)
+    fits, fresh = quoted("r_schools")["fits"], fresh_schools()
+    for name, stored in fits.items():
+        if name == "districts":
+            assert fresh[name] == pytest.approx(stored, abs=1e-4)
+        if "tight" not in stored and "evaluations" not in stored:
+            continue
+        if name == "blmer_default_call" and fresh["versions"]["blme"] != fits["versions"]["blme"]:
+            continue  # another version may have mended its default call
+        stored, again = stored.get("tight", stored), fresh[name].get("tight", fresh[name])
+        if isinstance(stored["fixed"], dict):
+            continue  # the reply, held by the test below
+        np.testing.assert_allclose(again["fixed"], stored["fixed"], atol=2e-5)
+        np.testing.assert_allclose(again["se"], stored["se"], atol=2e-5)
+        for key in ("sd_intercept", "sd_slope", "correlation", "sd_residual"):
+            assert again[key] == pytest.approx(stored[key], abs=2e-4), (name, key)
+
+
+PLACES = {"p": 2e-3, "statistic": 2e-3, "df": 0.1, "df of Kenward-Roger": 2.0}
+"""How far a figure may move, by its name; others by 2e-4 and one part in 5000."""
+
+
+def leaves(value, path=()):
+    """Yield every number, word and truth value of nested tables with its place."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, (*path, key))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from leaves(inner, (*path, place))
+    else:
+        yield path, value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "part", ["runs", "reply", "reduced", "tests", "rePCA", "within", "df", "priors", "factor"]
+)
+def test_r_still_says_of_the_schools_what_is_stored(part):
+    need_r(*SCHOOLS)
+    stored, fresh = quoted("r_schools")["fits"], fresh_schools()
+    if fresh["versions"] != stored["versions"]:
+        pytest.skip(f"R is here in other versions: {fresh['versions']}; messages and stops may differ")
+    expected, found = dict(leaves(stored[part])), dict(leaves(fresh[part]))
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        if isinstance(value, float) and path[-1] not in ("Pr(>|t|)", "evaluations"):
+            places = PLACES.get(path[-1], 2e-4)
+            assert found[path] == pytest.approx(value, rel=5e-3, abs=places), path
+        elif isinstance(value, str):  # digits in a message are those of an optimiser's last step
+            assert re.sub(r"[\d.]+", "0", found[path]) == re.sub(r"[\d.]+", "0", value), path
+        elif isinstance(value, bool):
+            assert found[path] is value, path
+
+
+# ---------------------------------------------------------------------------------------------
+# The trial and the districts: the same draws where versions are the same, and anyway the same answer
+
+WIDE = 5
+"""Monte Carlo errors, of two fits together, that two means of one posterior may lie apart."""
+
+
+def alike(row, other):
+    """Whether the means of two fits of one posterior agree within Monte Carlo error."""
+    names = [name.removeprefix("mean:") for name in row if name.startswith("mean:")]
+    gaps = {
+        name: abs(row[f"mean:{name}"] - other[f"mean:{name}"])
+        / np.hypot(row[f"mcse:{name}"], other[f"mcse:{name}"])
+        for name in names
+    }
+    assert names
+    assert max(gaps.values()) < WIDE, gaps
+
+
+def cell(row):
+    """Return which fit a row is of."""
+    return tuple(
+        row[name]
+        for name in ("data", "layout", "form", "multiply", "sd_scale", "adapt_delta", "seed")
+        if name in row
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["brms", "districts"])
+def test_stan_still_gives_the_stored_answer(part):
+    need_r(*TRIAL)
+    fits, fresh = quoted("r_trial")["fits"], fresh_trial()
+    stored = {cell(row): row for row in fits[part]}
+    assert fresh[part]
+    for row in fresh[part]:
+        alike(row, stored[cell(row)])
+
+
+@pytest.mark.slow
+def test_the_centered_form_still_diverges_more_in_stan():
+    need_r(*TRIAL)
+    count = {(row["form"], row["adapt_delta"]): row["divergences"] for row in fresh_trial()["districts"]}
+    for delta in (0.8, 0.99):
+        assert count["centered", delta] > count["non-centered", delta]
+
+
+@pytest.mark.slow
+def test_the_parts_of_the_script_still_give_the_stored_answers():
+    need_r(*TRIAL)
+    fits, fresh = quoted("r_trial")["fits"], fresh_trial()
+    assert fresh["counts"] == fits["counts"]
+    assert fresh["generator"] == fits["generator"]
+    for path, value in leaves(fits["reply"]["average"]):
+        again = dict(leaves(fresh["reply"]["average"]))[path]
+        assert again == pytest.approx(value, abs=0.004 if path[0] == "risk_difference" else 0.04), path
+
+
+# ---------------------------------------------------------------------------------------------
+# What is stored holds together, R or no R
+
+
+def test_r_was_given_the_books_own_data():
+    counts = quoted("r_trial")["fits"]["counts"]
+    trial = question_trial()
+    assert counts["question"] == {
+        site: [int(row["control"]), int(row["treated"])] for site, row in trial.iterrows()
+    }
+    script = (DATA_FOLDER / "r_trial.R").read_text(encoding="utf-8")
+    districts = load_three_districts()
+    for name in ("users", "women"):
+        (typed,) = re.findall(rf"{name} = c\(([\d, ]+)\)", script)
+        assert list(map(int, typed.split(","))) == districts[name].tolist()
+
+
+def test_the_generator_of_the_question_never_lets_a_treated_participant_of_site_d_succeed():
+    generator = quoted("r_trial")["fits"]["generator"]
+    assert generator["trials"] == 1000
+    assert generator["successes_of_treated_at_D"] == 0
+    assert generator["refused_by_the_check"] is True
+
+
+def test_both_layouts_have_one_posterior_in_stan():
+    rows = {cell(row): row for row in quoted("r_trial")["fits"]["brms"]}
+    pairs = [(key, (key[0], "counts", *key[2:])) for key in rows if key[1] == "rows"]
+    assert len(pairs) >= 12
+    for people, counts in pairs:
+        alike(rows[people], rows[counts])
+
+
+def test_the_non_centered_form_gives_one_answer_with_every_seed_and_step_size():
+    rows = quoted("r_trial")["fits"]["districts"]
+    quiet = [row for row in rows if row["form"] == "non-centered"]
+    for row in quiet[1:]:
+        alike(quiet[0], row)
+
+
+def test_the_design_of_rs_fits_is_the_one_that_was_promised():
+    fits = quoted("r_trial")["fits"]
+    at = {name: {row[name] for row in fits["brms"]} for name in fits["brms"][0]}
+    assert at["layout"] == {"counts", "rows"}
+    assert at["multiply"] == {1, 4, 16}
+    assert at["sd_scale"] == {0.2, 0.5, 1}
+    assert at["adapt_delta"] == {0.8, 0.9, 0.95, 0.99}
+    assert at["data"] == {"question", "1", "2", "3", "4", "5"}
+    districts = fits["districts"]
+    for form in ("centered", "non-centered"):
+        for delta in at["adapt_delta"]:
+            seeds = [r["seed"] for r in districts if (r["form"], r["adapt_delta"]) == (form, delta)]
+            assert len(set(seeds)) == len(seeds) >= 6
+
+
+def test_the_reply_for_the_schools_is_off_the_wall_and_the_question_on_it():
+    fits = quoted("r_schools")["fits"]
+    assert not fits["reply"]["singular"]
+    assert {name: run["singular"] for name, run in fits["runs"].items()} == {
+        "default": False, "bobyqa": True, "Nelder_Mead": True, "tight": True, "nlminbwrap": True,
+    }  # fmt: skip
+    assert fits["priors"]["gamma(shape = 2.5, rate = 0)"]["singular"]
+    assert "ignored" in fits["priors"]["gamma(shape = 2.5, rate = 0)"]["said"][0]
+
+
+PARTS = {
+    "r_trial.R": {"reply", "average", "covariate", "generator", "priors", "versions"},
+    "r_schools.R": {"reply", "reduced", "rePCA", "within", "df", "priors", "factor"},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_no_line_of_a_script_belongs_to_two_parts(name):
+    text = (DATA_FOLDER / name).read_text(encoding="utf-8")
+    marks = re.findall(r"^# \[(\w+)\]$", text, re.MULTILINE)
+    assert marks[1::2] == ["end"] * (len(marks) // 2)
+    assert "end" not in marks[::2]
+    assert PARTS[name] <= set(marks)
+    assert len(set(marks[::2])) == len(marks[::2])
