@@ -357,14 +357,8 @@ def size_at() -> list[float]:
 
 
 def refitted_at() -> float:
-    """The target of the fits that chapter 10 makes again."""
-    (found,) = {
-        constants(s)[0]
-        for s in statements(ch10)
-        if isinstance(s, ast.Assign)
-        and ast.unparse(s).startswith("some = some[some['target_accept'] ==")
-    }
-    return found
+    """The scale of the prior in the fits that chapter 10 makes again."""
+    return query(ch10, "sd_scale == 0.5")
 
 
 def few_limit() -> int:
@@ -605,7 +599,8 @@ TEXT: dict[str, list[str]] = {
         "{nominal_interval()}s, not the {summary_interval()} of the others",
         "whether a {nominal_interval()} covers",
         "## {Word(misses)} of {word(replications)}",
-        "right in {percent(1 - nominal)} of trials is wrong in {percent(nominal)}, so of {replications} one "
+        "right in {percent(1 - nominal)} of trials is wrong in {percent(nominal)}, so of "
+        "{replications} one "
         "expects {word(replications * nominal)} misses. {Word(misses)} is more",
         "missed in {percent(2 * nominal)} of trials. Could you tell that from {replications}?",
         "between sites is {asked()}, cut at zero",
@@ -870,7 +865,7 @@ CODE: dict[str, list[str]] = {
         "log odds, {asked()} rules that out, and the fit reports … (under {widest()}, …)",
         "under prior scales {trial_scales()[0]}, {trial_scales()[1]} and 1. Report",
         "differ between sites ({interval(ch10)} interval",
-        "on average, and … in trials {word(larger_brms())} times as large.",
+        "on average, and … in trials {word(larger_brms())} times as large, where",
         "divergences of {trial_kept()}",
         "prior at {read_at()[0]}, orange",
         "and at {read_at()[1]} blue",
@@ -882,6 +877,7 @@ CODE: dict[str, list[str]] = {
         "divergences at {size_at()[0]} on average, and … in trials {word(larger_brms())} times as large; at "
         "{size_at()[1]} …",
         "at ×{subscripts(ch10, 'work')[-1]}.",
+        "of all at ×{larger_brms()} and {read_at()[0]}, under",
         "below {neck_of_the_trial()}",
         "Compare the rows at {subscripts(ch10, 'harm.loc')[0]}.",
         "prior {interval(ch10)} ¶",
@@ -909,10 +905,12 @@ CODE: dict[str, list[str]] = {
         "{prior_scales()[1]} and",
         "true ones under {prior_scales()[0]}, … under {prior_scales()[1]} and",
         "{nominal_interval()}",
-        "odds ratio with {factor_sizes()[0]} participants at each, of … with {factor_sizes()[1]} and of … "
+        "odds ratio with {factor_sizes()[0]} participants at each, of … with {factor_sizes()[1]} "
+        "and of … "
         "with {factor_sizes()[2]}.",
         "with {power_cells()[0] * power_cells()[1]} participants the",
-        "trials at {power_cells()[0]} sites of {power_cells()[1]}, and in … at {power_cells()[2]} sites of "
+        "trials at {power_cells()[0]} sites of {power_cells()[1]}, and in … at {power_cells()[2]} "
+        "sites of "
         "{power_cells()[3]}.",
         "misses in {replications} trials",
         "to expect in {replications} trials of an interval that misses in {percent(nominal)} of them "
@@ -946,12 +944,15 @@ CODE: dict[str, list[str]] = {
         "a site of {sizes()[0]} knows",
         "among {word(size_sites()[3])}; one of {sizes()[2]} to",
         "the participants {power_cells()[0] * power_cells()[1]} people do",
-        "trials at {power_cells()[0]} sites of {power_cells()[1]} and in … of … at {power_cells()[2]} sites "
+        "trials at {power_cells()[0]} sites of {power_cells()[1]} and in … of … at "
+        "{power_cells()[2]} sites "
         "of {power_cells()[3]}, a difference",
         "--trials {400} --sd {divergence['sd_scale'].min()} --sbc",
         "… trials; {replications} have",
-        "Between scale {divergence['sd_scale'].min()} and scale 1 of the prior, … of {coverage_trials} trials",
-        "between {word(size_sites()[1])} sites {sizes()[0]} participants at each recover …, {sizes()[2]} "
+        "Between scale {divergence['sd_scale'].min()} and scale 1 of the prior, … of "
+        "{coverage_trials} trials",
+        "between {word(size_sites()[1])} sites {sizes()[0]} participants at each recover …, "
+        "{sizes()[2]} "
         "recover",
     ],
     ch12: [
