@@ -39,7 +39,7 @@ PRIORS = {
     "sigma_prior": scipy.stats.halfnorm(scale=10),
     "fixed_prior": (0.0, 20.0),
 }
-"""Priors of chapter 11, in points of the score, as `schools_posterior` takes them."""
+"""Priors of the schools' chapters, in points of the score, as `schools_posterior` takes them."""
 
 LKJ_ETA = 2.0
 """Shape of its LKJ prior on the correlation."""
