@@ -837,7 +837,7 @@ class TrialStudy:
             truth = table[f"{name}:truth"].to_numpy()
             if np.ptp(truth) > 1e-9:
                 mean, low, high, truth = mean - truth, low - truth, high - truth, 0 * truth
-                unit = f"{unit}, minus the true one"
+                unit = "minus the true value"
             truth = float(truth[0])
         order = np.argsort(mean)
         mean, low, high = mean[order], low[order], high[order]
