@@ -190,10 +190,10 @@ def fit_and_score_trial(cell: Mapping) -> dict[str, float]:
     Returns
     -------
     dict
-        What `fit_trial` returns, but for ``site_average``; for each of `QUANTITIES` the error of its mean, ``sd_error:`` in
-        posterior sds and ``mcse_error:`` in the fit's own Monte Carlo errors, and the reference's
-        own ``reference:``, its mean; ``missing``, the share of the probability of
-        ``sd_effect < 0.1`` that the fit lacks; and ``reference_error``, in posterior sds.
+        What `fit_trial` returns, but for ``site_average``; for each of `QUANTITIES` the error of its
+        mean, ``sd_error:`` in posterior sds and ``mcse_error:`` in the fit's own Monte Carlo errors,
+        and the reference's own ``reference:``, its mean; ``missing``, the share of the probability
+        of ``sd_effect < 0.1`` that the fit lacks; and ``reference_error``, in posterior sds.
     """
     fit, row = _fit_and_figures(cell)
     row = {name: value for name, value in row.items() if not name.startswith("site_average")}
