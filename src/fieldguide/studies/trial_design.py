@@ -106,7 +106,7 @@ class TrialDesign:
     --------
     >>> from fieldguide.data import VALID_SITES
     >>> TrialDesign(VALID_SITES, allocation="2:1")
-    TrialDesign: 5 sites, 500 participants (168 control, 332 treated), these sites
+    TrialDesign: 5 sites, 500 participants (167 control, 333 treated), these sites
     """
 
     sites: pd.DataFrame
