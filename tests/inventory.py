@@ -47,7 +47,7 @@ WORDS = dict(
     4000: "four thousand",
 }
 
-ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12 = (
+ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12, ch13, ch14 = (
     "01_data",
     "02_fixed_effects",
     "03_centered",
@@ -59,6 +59,8 @@ ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12 = (
     "10_multisite_trial",
     "11_trial_design",
     "12_singular_fit",
+    "13_tools",
+    "14_three_views",
 )
 
 
@@ -877,7 +879,7 @@ CODE: dict[str, list[str]] = {
         "divergences at {size_at()[0]} on average, and … in trials {word(larger_brms())} times as large; at "
         "{size_at()[1]} …",
         "at ×{subscripts(ch10, 'work')[-1]}.",
-        "of all at ×{larger_brms()} and {read_at()[0]}, under",
+        "brms's at ×{larger_brms()} and {read_at()[0]}, under",
         "below {neck_of_the_trial()}",
         "Compare the rows at {subscripts(ch10, 'harm.loc')[0]}.",
         "prior {interval(ch10)} ¶",
@@ -964,6 +966,17 @@ CODE: dict[str, list[str]] = {
         "means and {interval(ch12)} intervals",
         "of {arguments(ch12, 'range')[-1]} are singular",
     ],
+    ch13: [
+        "with its {interval(ch13)} interval from",
+        "({interval(ch13)} intervals, from",
+        "divergences of {study_kept()} ¶",
+        "R-hat of {T['rhat']} (up",
+        "R-hat of {T['rhat']}, none",
+        "lowest {percent(schools_shares()[1])}",
+        "exact answer has {percent(schools_shares()[1])}, at",
+        "lie where {percent(schools_shares()[1])} should",
+    ],
+    ch14: ["median and {interval(ch14)} interval."],
 }
 
 FACTS = {name: thing for name, thing in globals().items() if not name.startswith("_")}
