@@ -862,7 +862,8 @@ CODE: dict[str, list[str]] = {
         "of {study_kept()} in the median.) And",
     ],
     ch10: [
-        "transitions of {trial_kept()} on average at the default adapt_delta (at most …), and … at {late_target()} or "
+        "transitions of {trial_kept()} on average at the default adapt_delta "
+        "(at most …), and … at {late_target()} or "
         "more",
         "log odds, {asked()} rules that out, and the fit reports … (under {widest()}, …)",
         "under prior scales {trial_scales()[0]}, {trial_scales()[1]} and 1. Report",
@@ -876,7 +877,8 @@ CODE: dict[str, list[str]] = {
         "brms gave … at {read_at()[0]} under",
         "target_accept {where_target()}.",
         "divergent transitions of {trial_kept()} as the trial grows",
-        "divergences at {size_at()[0]} on average, and … in trials {word(larger_brms())} times as large; at "
+        "divergences at {size_at()[0]} on average, and … in trials "
+        "{word(larger_brms())} times as large; at "
         "{size_at()[1]} …",
         "at ×{subscripts(ch10, 'work')[-1]}.",
         "brms's at ×{larger_brms()} and {read_at()[0]}, under",
@@ -891,7 +893,8 @@ CODE: dict[str, list[str]] = {
         "{Word(larger_trial())} times as many people do say",
         "posterior {interval(ch10)} ×{larger_trial()}",
         "means and {interval(ch10)} intervals",
-        "(Intervals are {interval(ch10)} here as everywhere; the post's {coverage_width()} intervals are taken up, "
+        "(Intervals are {interval(ch10)} here as everywhere; the post's "
+        "{coverage_width()} intervals are taken up, "
         "at {coverage_width()}, in",
         "From prior scale 1 to {trial_scales()[0]} the centered form's divergences at {read_at()[0]} go",
         "three trials have … and … at {refitted_at()}.",

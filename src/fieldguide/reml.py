@@ -237,7 +237,7 @@ def _as_levels(column: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(column) or getattr(column.dtype, "ordered", False):
         return column
     codes, found = pd.factorize(column)
-    levels = sorted(found)
+    levels: Any = sorted(found)
     places: Any = np.array([levels.index(level) for level in found])[codes]
     return pd.Series(pd.Categorical.from_codes(places, levels, ordered=True), index=column.index)
 
