@@ -21,7 +21,7 @@ from fieldguide.reml import (
 
 FIGURES = json.loads((DATA_FOLDER / "r_schools.json").read_text())
 R, PUBLISHED = FIGURES["fits"], FIGURES["published"]
-MODELS = [name for name in R if "tight" in R[name]]
+MODELS = [name for name in R if {"tight", "formula"} <= set(R[name])]
 WISHART = sorted(float(name.removeprefix("wishart_")) for name in R if name.startswith("wishart_"))
 RAW = "math ~ ses * catholic + (ses | school)"
 
