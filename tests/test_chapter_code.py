@@ -9,7 +9,7 @@ import scipy.stats
 import xarray as xr
 from chapters import calls, run, statements
 from scipy.integrate import quad
-from scipy.special import expit
+from scipy.special import expit, gammaln
 
 from fieldguide.data import load_three_districts, stored
 from fieldguide.reference import exact_posterior, exact_posterior_fixed
@@ -165,8 +165,8 @@ def test_chapter_11s_measures_of_precision_are_what_their_words_say():
     assert low < share == (part["coefficient:low"] > 0).mean() < high
 
 
-def test_chapter_11s_marginal_deviance_is_lowest_over_the_mean():
-    deviance = run("12_singular_fit", "marginal_deviance")["marginal_deviance"]
+def test_chapter_14s_marginal_deviance_is_lowest_over_the_mean():
+    deviance = run("14_three_views", "marginal_deviance")["marginal_deviance"]
 
     def at(mean, sigma):
         total = 0.0
@@ -222,3 +222,17 @@ def test_chapter_8s_table_of_steps_turns_one_knob_at_a_time():
     assert row["seeds with any"] == np.count_nonzero(part["divergences"])
     assert row["σ error (sd)"] == pytest.approx(np.mean(part["sd_error:sigma"]))
     assert row["missing at small σ"] == pytest.approx(np.mean(part["missing_share"]))
+
+
+def test_chapter_14s_trial_is_where_lme4_and_blme_find_it():
+    """lme4 1.1-31's glmer: singular, log likelihood -21.815 (Laplace); blme 1.0-5's bglmer: sds 1.494 and
+    1.152, correlation -0.752."""
+    names = run("14_three_views", "free", "held")
+    free, held, y, size = (names[name] for name in ("free", "held", "y", "size"))
+    constant = (gammaln(size + 1) - gammaln(y + 1) - gammaln(size - y + 1)).sum()
+    assert free[:, 0].argmin() == 0
+    assert constant - free[0, 0] / 2 == pytest.approx(-21.815, abs=0.02)
+    best = held[:, 0].argmin()
+    assert names["sd_trial"][best] == pytest.approx(1.152, abs=0.04)
+    assert np.exp(held[best, 3]) == pytest.approx(1.494, abs=0.03)
+    assert np.tanh(held[best, 4]) == pytest.approx(-0.752, abs=0.02)
