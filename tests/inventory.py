@@ -973,8 +973,6 @@ CODE: dict[str, list[str]] = {
         "with its {interval(ch13)} interval from",
         "({interval(ch13)} intervals, from",
         "divergences of {study_kept()} ¶",
-        "R-hat of {T['rhat']} (up",
-        "R-hat of {T['rhat']}, none",
         "lowest {percent(schools_shares()[1])}",
         "exact answer has {percent(schools_shares()[1])}, at",
         "lie where {percent(schools_shares()[1])} should",

@@ -72,8 +72,9 @@ def test_paths_by_their_sums_are_a_little_longer_in_both_samplers(given):
     assert 1.05 < work["sum"] / work["ends"] < 1.2
 
 
-def test_a_stored_fit_comes_out_again(given):
-    cell = {"parameterization": "non-centered", "metric": METRICS[0], "paths": "ends", "seed": 0}
+@pytest.mark.parametrize("paths", ["ends", "PyMC"])
+def test_a_stored_fit_comes_out_again(given, paths):
+    cell = {"parameterization": "non-centered", "metric": METRICS[0], "paths": paths, "seed": 0}
     (kept,) = given.query(" and ".join(f"{k} == {v!r}" for k, v in cell.items())).to_dict("records")
     again = fit_with_given_tuning(cell)
     assert again["step"] == pytest.approx(kept["step"])
