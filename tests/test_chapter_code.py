@@ -225,8 +225,7 @@ def test_chapter_8s_table_of_steps_turns_one_knob_at_a_time():
 
 
 def test_chapter_14s_trial_is_where_lme4_and_blme_find_it():
-    """lme4 1.1-31's glmer: singular, log likelihood -21.815 (Laplace); blme 1.0-5's bglmer: sds 1.494 and
-    1.152, correlation -0.752."""
+    """glmer of lme4 1.1-31 (Laplace) and bglmer of blme 1.0-5, run on the question's counts."""
     names = run("14_three_views", "free", "held")
     free, held, y, size = (names[name] for name in ("free", "held", "y", "size"))
     constant = (gammaln(size + 1) - gammaln(y + 1) - gammaln(size - y + 1)).sum()
