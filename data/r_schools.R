@@ -93,6 +93,8 @@ told <- function(make) {
 
 # [reply]
 library(blme)
+schools <- transform(read.csv("data/schools.csv"), catholic = as.integer(sector == "Catholic"),
+                     ses_within = ses - ave(ses, school))
 fit <- blmer(
   math ~ ses * catholic + (ses | school), data = schools,
   cov.prior = wishart(df = 3.0001, scale = Inf),

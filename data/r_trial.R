@@ -96,7 +96,7 @@ prior_summary(fit)  # which prior brms gave to what
 only_priors <- update(fit, sample_prior = "only", refresh = 0)
 terms <- c("sd_site__Intercept", "sd_site__intervention", "cor_site__Intercept__intervention")
 limits <- c(0.055, 0.945)
-cbind(
+list(
   prior = posterior_summary(only_priors, variable = terms, probs = limits),
   posterior = posterior_summary(fit, variable = terms, probs = limits)
 )
@@ -113,7 +113,8 @@ p <- with(people, plogis(qlogis(baseline + effect * intervention) + 0.5 * (strat
 people$outcome <- as.integer(runif(nrow(people)) < p)
 
 # [covariate]
-by_stratum <- aggregate(  # from one row per person to one row per site, arm and stratum
+# people: one row per participant, with site, intervention, stratum and outcome (0 or 1)
+by_stratum <- aggregate(  # one row per site, arm and stratum
   cbind(successes = outcome, n = 1) ~ site + intervention + stratum, people, sum
 )
 fit_strata <- update(

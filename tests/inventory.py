@@ -873,7 +873,7 @@ CODE: dict[str, list[str]] = {
         "prior at {read_at()[0]}, orange",
         "and at {read_at()[1]} blue",
         "(…, …, … at {read_at()[0]}). Blue",
-        "own. At {stan_at()[0]} brms has …, … and …, in the same order, and at {stan_at()[1]} …",
+        "squares. At {stan_at()[0]} brms has …, … and …, in the same order, and at {stan_at()[1]} …",
         "brms gave … at {read_at()[0]} under",
         "target_accept {where_target()}.",
         "divergent transitions of {trial_kept()} as the trial grows",
@@ -881,7 +881,7 @@ CODE: dict[str, list[str]] = {
         "{word(larger_brms())} times as large; at "
         "{size_at()[1]} …",
         "at ×{subscripts(ch10, 'work')[-1]}.",
-        "brms's at ×{larger_brms()} and {read_at()[0]}, under",
+        "goes up to … at ×{larger_brms()}, because",
         "below {neck_of_the_trial()}",
         "Compare the rows at {subscripts(ch10, 'harm.loc')[0]}.",
         "prior {interval(ch10)} ¶",
