@@ -392,7 +392,7 @@ def test_the_shell_prints_a_table_and_writes_files(tmp_path):
     design = TrialDesign.read(EXAMPLE, priors=TrialPriors(sd=scipy.stats.halfnorm(scale=0.3)))
     alone = trial_study(design, 1, draws=100, tune=100, progressbar=False)
     written = pd.read_csv(out / "trials.csv").loc[0, "risk_difference:mean"]
-    assert written == pytest.approx(alone.table["risk_difference:mean"].item(), rel=1e-6)
+    assert written == pytest.approx(alone.table["risk_difference:mean"].item(), abs=0.02)
 
 
 @pytest.mark.slow
