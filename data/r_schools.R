@@ -2,8 +2,11 @@
 #   Rscript data/r_schools.R > fits.json          (run from the project's root)
 # "default" fits use the packages' own stopping rules; "tight" fits go on until the criterion
 # no longer changes. The parts between "# [name]" and "# [end]" are shown in the book, word for word,
-# and run here. data/r_schools.json holds what this printed, with the versions.
+# and run here; "# [name: package]" says which package's version stands below it, where the part does not
+# name it. The full-Bayes fit, by brms, takes most of the time: some minutes.
+# data/r_schools.json holds what this printed, with the versions.
 suppressMessages({library(lme4); library(blme); library(jsonlite)})
+if (dir.exists("/usr/include/boost")) rstan::rstan_options(boost_lib = "/usr/include")  # Debian's R has no BH
 sink(stderr())  # what the parts print; the JSON comes last
 schools <- read.csv("data/schools.csv")
 schools$catholic <- as.integer(schools$sector == "Catholic")
@@ -91,10 +94,13 @@ told <- function(make) {
   c(if (is.null(one$fit)) list(refused = TRUE) else figures(one$fit), list(said = one$said))
 }
 
-# [reply]
+# [reply: lme4, blme]
 library(blme)
-schools <- transform(read.csv("data/schools.csv"), catholic = as.integer(sector == "Catholic"),
-                     ses_within = ses - ave(ses, school))
+schools <- transform(
+  read.csv("data/schools.csv"),
+  catholic = as.integer(sector == "Catholic"),
+  ses_within = ses - ave(ses, school)
+)
 fit <- blmer(
   math ~ ses * catholic + (ses | school), data = schools,
   cov.prior = wishart(df = 3.0001, scale = Inf),
@@ -113,16 +119,21 @@ optimisers <- list(
   nlminbwrap = lmerControl(optimizer = "nlminbwrap"))
 runs <- lapply(optimisers, function(control) told(function() lmer(f, schools, control = control)))
 
-# [reduced]
+# [reduced: lme4, RLRsim]
 no_correlation <- lmer(math ~ ses * catholic + (ses || school), schools)
 only_intercepts <- lmer(math ~ ses * catholic + (1 | school), schools)
-anova(only_intercepts, asked, refit = FALSE)  # its p-value takes two degrees of freedom
+# its p-value takes two degrees of freedom:
+anova(only_intercepts, asked, refit = FALSE)
 lost <- REMLcrit(only_intercepts) - REMLcrit(asked)
 naive <- pchisq(lost, df = 2, lower.tail = FALSE)
-mixture <- (pchisq(lost, df = 1, lower.tail = FALSE) + naive) / 2  # the slope's variance at its boundary
-library(RLRsim)  # exact, for one variance: slopes that are uncorrelated with the intercepts
+# the slope's variance at its boundary:
+mixture <- (pchisq(lost, df = 1, lower.tail = FALSE) + naive) / 2
+# exact, for one variance: slopes that are uncorrelated with the intercepts
+library(RLRsim)
 only_slopes <- lmer(math ~ ses * catholic + (0 + ses | school), schools)
-exact <- exactRLRT(only_slopes, mA = no_correlation, m0 = only_intercepts, seed = 1)
+exact <- exactRLRT(
+  only_slopes, mA = no_correlation, m0 = only_intercepts, seed = 1
+)
 # [end]
 on_no_correlation <- update(asked, math ~ ses * catholic + (ses || school))
 table <- anova(only_intercepts, asked, refit = FALSE)
@@ -145,19 +156,24 @@ tests$interaction <- list(
   chisq = dropped$Chisq[2], df = dropped$Df[2], p = dropped[["Pr(>Chisq)"]][2],
   AIC_lost = AIC(no_interaction) - AIC(interaction), z = (fixef(asked) / sqrt(diag(vcov(asked))))[[4]])
 
-# [rePCA]
+# [rePCA: lme4]
 summary(rePCA(asked))$school
 # [end]
 principal <- summary(rePCA(asked))$school
 proportions <- function(fit) unname(summary(rePCA(fit))$school$importance["Proportion of Variance", ])
 
-# [within]
-schools$ses_school <- ave(schools$ses, schools$school)    # the school's mean
-schools$ses_within <- schools$ses - schools$ses_school    # a student's difference from it
+# [within: lme4]
+schools$ses_school <- ave(schools$ses, schools$school)  # the school's mean
+schools$ses_within <- schools$ses - schools$ses_school  # and what is left
 bobyqa <- lmerControl(optimizer = "bobyqa")
-within <- lmer(math ~ ses_within * catholic + (ses_within | school), schools, control = bobyqa)
+within <- lmer(
+  math ~ ses_within * catholic + (ses_within | school),
+  schools, control = bobyqa
+)
 with_mean <- update(within, . ~ . + ses_school)
-with_mean_1 <- update(with_mean, math ~ ses_within * catholic + ses_school + (1 | school))
+with_mean_1 <- update(
+  with_mean, math ~ ses_within * catholic + ses_school + (1 | school)
+)
 anova(with_mean_1, with_mean, refit = FALSE)
 # [end]
 in_two_ways <- list(
@@ -167,12 +183,14 @@ in_two_ways <- list(
   "asked + mean" = figures(update(asked, . ~ . + ses_school)),
   "asked + mean, (1 | school)" = figures(update(asked, math ~ ses * catholic + ses_school + (1 | school))))
 
-# [df]
+# [df: lmerTest, pbkrtest]
 library(lmerTest)
 with_df <- as_lmerModLmerTest(asked)
 satterthwaite <- coef(summary(with_df))
-kenward_roger <- coef(summary(with_df, ddf = "Kenward-Roger"))  # by pbkrtest; its own standard errors
-cbind(satterthwaite[, c("Std. Error", "df")], kenward_roger[, c("Std. Error", "df")])
+# by pbkrtest, which has standard errors of its own:
+kenward_roger <- coef(summary(with_df, ddf = "Kenward-Roger"))
+shown <- c("Std. Error", "df")
+cbind(satterthwaite[, shown], kenward_roger[, shown])
 # [end]
 by_terms <- function(table) apply(table, 1, as.list)
 degrees <- list(
@@ -181,34 +199,42 @@ degrees <- list(
   "(1 | school)" = by_terms(coef(summary(as_lmerModLmerTest(only_intercepts)))),
   said = heard(function() summary(as_lmerModLmerTest(asked)))$said)
 
-# [priors]
+# [priors: blme]
 try_prior <- function(prior) eval(bquote(blmer(
-  math ~ ses * catholic + (ses | school), data = schools, cov.prior = .(prior),
+  math ~ ses * catholic + (ses | school), data = schools,
+  cov.prior = .(prior),
   control = lmerControl(optimizer = "Nelder_Mead")
 )))
-log_det <- function(cov) 0.05 * log(det(cov)) / 2            # shape 1.05 on the sds, and on sqrt(1 - r^2)
-gamma_sds <- function(cov) 0.05 * sum(log(diag(cov))) / 2    # shape 1.05 on the sds alone
+# shape 1.05 on the sds, and on sqrt(1 - r^2); and on the sds alone
+log_det <- function(cov) 0.05 * log(det(cov)) / 2
+gamma_sds <- function(cov) 0.05 * sum(log(diag(cov))) / 2
 tried <- list(
   "wishart" = quote(wishart),
-  "wishart(df = 3.0001, scale = Inf)" = quote(wishart(df = 3.0001, scale = Inf)),
+  "wishart(df = 3.0001, scale = Inf)" =
+    quote(wishart(df = 3.0001, scale = Inf)),
   "wishart(df = 3, scale = Inf)" = quote(wishart(df = 3, scale = Inf)),
   "invwishart" = quote(invwishart),
   "gamma(shape = 2.5, rate = 0)" = quote(gamma(shape = 2.5, rate = 0)),
-  "invgamma(shape = 2.5, scale = 1)" = quote(invgamma(shape = 2.5, scale = 1)),
+  "invgamma(shape = 2.5, scale = 1)" =
+    quote(invgamma(shape = 2.5, scale = 1)),
   "custom(log_det)" = quote(custom(log_det, chol = FALSE, scale = "log")),
-  "custom(gamma_sds)" = quote(custom(gamma_sds, chol = FALSE, scale = "log"))
+  "custom(gamma_sds)" =
+    quote(custom(gamma_sds, chol = FALSE, scale = "log"))
 )
 # [end]
 answers <- lapply(tried, function(prior) told(function() try_prior(prior)))
 
-# [factor]
+# [factor: lme4]
 schools$school <- factor(schools$school)
 as_factor <- lmer(
-  math ~ ses * catholic + (ses | school), schools, control = lmerControl(optimizer = "bobyqa")
+  math ~ ses * catholic + (ses | school), schools,
+  control = lmerControl(optimizer = "bobyqa")
 )
-all.equal(fixef(as_factor), fixef(asked))  # lmer makes a factor of it anyway
+# lmer makes a factor of it anyway:
+all.equal(fixef(as_factor), fixef(asked))
+# the sector is constant within a school:
 by_school <- lm(math ~ ses * catholic + school, schools)
-names(coef(by_school))[is.na(coef(by_school))]  # the sector is constant within a school
+names(coef(by_school))[is.na(coef(by_school))]
 # [end]
 missing <- names(coef(by_school))[is.na(coef(by_school))]
 catholic_schools <- unique(schools$school[schools$catholic == 1])
@@ -218,15 +244,41 @@ red_herring <- list(
   sectors_per_school = max(tapply(schools$catholic, schools$school, function(x) length(unique(x)))),
   within_slope = coef(by_school)[["ses"]], interaction = coef(by_school)[["ses:catholic"]])
 
+# [bayes]
+library(brms)
+full <- brm(
+  math ~ ses * catholic + (ses | school), data = schools,
+  prior = prior(normal(0, 20), class = Intercept) +
+    prior(normal(0, 20), class = b) +
+    prior(normal(0, 5), class = sd) + prior(lkj(2), class = cor) +
+    prior(normal(0, 10), class = sigma),
+  control = list(adapt_delta = 0.95), cores = 4, seed = 1, refresh = 0
+)
+posterior_summary(
+  full, variable = c("^b_", "^sd_", "^cor_", "^sigma$"), regex = TRUE,
+  probs = c(0.055, 0.5, 0.945)
+)
+# [end]
+in_full <- c("^b_", "^sd_", "^cor_", "^sigma$")
+drawn <- posterior::as_draws_array(full, variable = in_full, regex = TRUE)
+bayes <- lapply(setNames(nm = dimnames(drawn)$variable), function(name) {
+  values <- posterior::extract_variable_matrix(drawn, name)
+  limits <- quantile(values, c(0.055, 0.945), names = FALSE)
+  list(mean = mean(values), mcse = posterior::mcse_mean(values), sd = sd(values),
+       low = limits[1], high = limits[2])
+})
+divergences <- sum(subset(nuts_params(full), Parameter == "divergent__")$Value)
+
 rounded <- function(x) if (is.list(x)) lapply(x, rounded) else if (is.double(x)) signif(x, 10) else x
 more <- list(
   runs = runs, reply = c(figures(fit), list(evaluations = fit@optinfo$feval)), reduced = reduced,
   tests = tests, rePCA = list(sd = unname(principal$importance["Standard deviation", ]),
                               proportion = proportions(asked), penalised = proportions(fit)),
-  within = in_two_ways, df = degrees, priors = answers, factor = red_herring)
+  within = in_two_ways, df = degrees, priors = answers, factor = red_herring,
+  bayes = list(divergences = divergences, posterior = bayes))
 out <- c(out, sub("^\\{(.*)\\}$", "\\1", toJSON(rounded(more), auto_unbox = TRUE, digits = NA, null = "null")))
 
-packages <- c("lme4", "blme", "lmerTest", "pbkrtest", "RLRsim")
+packages <- c("lme4", "blme", "lmerTest", "pbkrtest", "RLRsim", "brms")
 versions <- c(R = as.character(getRversion()),
               sapply(packages, function(name) packageDescription(name)$Version))
 versions <- paste('"versions":', toJSON(as.list(versions), auto_unbox = TRUE))

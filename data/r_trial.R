@@ -1,7 +1,8 @@
 # The trial's model in brms and the three districts in Stan, written as JSON to standard output:
 #   Rscript data/r_trial.R > fits.json          (run from the project's root; about a quarter of an hour)
 #   Rscript data/r_trial.R quick                (a few of the fits, to see whether they are still the same)
-# The parts between "# [name]" and "# [end]" are shown in the book, word for word, and run here.
+# The parts between "# [name]" and "# [end]" are shown in the book, word for word, and run here;
+# "# [name: package]" says which package's version stands below it, where the part does not name it.
 # data/r_trial.json holds what this printed, with the versions.
 suppressPackageStartupMessages({library(brms); library(rstan); library(jsonlite)})
 quick <- "quick" %in% commandArgs(trailingOnly = TRUE)
@@ -24,18 +25,23 @@ sites <- data.frame(
 )
 simulate_people <- function(sites) {
   people <- sites[rep(seq_len(nrow(sites)), sites$n), ]
-  people$intervention <- rep(0:1, length.out = nrow(people))  # every n is even
+  # every n is even, so both arms of a site are of one size
+  people$intervention <- rep(0:1, length.out = nrow(people))
   p <- people$baseline + people$effect * people$intervention
-  people$outcome <- as.integer(runif(nrow(people)) < p)       # never, where p is below zero
+  people$outcome <- as.integer(runif(nrow(people)) < p)  # never, if p < 0
   people[c("site", "intervention", "outcome")]
 }
 # [end]
 
 # [valid]
-valid_sites <- transform(sites, baseline = ifelse(site == "D", 0.15, baseline))
+valid_sites <- transform(
+  sites, baseline = ifelse(site == "D", 0.15, baseline)
+)
 simulate_counts <- function(sites, multiply = 1) {
   arms <- merge(sites, data.frame(intervention = 0:1))
-  arms <- transform(arms, n = n * multiply / 2, p = baseline + effect * intervention)
+  arms <- transform(
+    arms, n = n * multiply / 2, p = baseline + effect * intervention
+  )
   stopifnot(arms$p >= 0, arms$p <= 1)  # a site that cannot exist stops here
   arms$successes <- rbinom(nrow(arms), arms$n, arms$p)
   arms[c("site", "intervention", "successes", "n")]
@@ -65,8 +71,10 @@ trial <- data.frame(
 fit <- brm(
   successes | trials(n) ~ intervention + (1 + intervention | site),
   data = trial, family = binomial(),
-  prior = prior(normal(-1, 1), class = Intercept) + prior(normal(0, 1), class = b) +
-    prior(normal(0, 0.5), class = sd) + prior(lkj_corr_cholesky(4), class = L),
+  prior = prior(normal(-1, 1), class = Intercept) +
+    prior(normal(0, 1), class = b) +
+    prior(normal(0, 0.5), class = sd) +
+    prior(lkj_corr_cholesky(4), class = L),
   control = list(adapt_delta = 0.95), seed = 1, refresh = 0
 )
 # [end]
@@ -75,8 +83,10 @@ say("the reply is fitted")
 # [average]
 average_effect <- function(fit, cells, probs = c(0.055, 0.5, 0.945)) {
   average <- function(arm) {
-    everyone <- transform(cells, intervention = arm, n = 1)  # n = 1: probabilities, not counts
-    drop(posterior_epred(fit, newdata = everyone) %*% (cells$n / sum(cells$n)))
+    # n = 1: probabilities instead of counts
+    everyone <- transform(cells, intervention = arm, n = 1)
+    p <- posterior_epred(fit, newdata = everyone)  # draws by cells
+    drop(p %*% (cells$n / sum(cells$n)))
   }
   control <- average(0)
   treated <- average(1)
@@ -86,15 +96,32 @@ average_effect <- function(fit, cells, probs = c(0.055, 0.5, 0.945)) {
   )
   cbind(mean = colMeans(draws), t(apply(draws, 2, quantile, probs)))
 }
-cells <- aggregate(n ~ site, trial, sum)  # participants of each site, both arms together
+cells <- aggregate(n ~ site, trial, sum)  # participants, both arms
 average_effect(fit, cells)
 # [end]
 average <- average_effect(fit, cells)
 
+# [sites]
+in_arm <- function(arm) {
+  sites <- transform(cells, intervention = arm, n = 1)
+  posterior_epred(fit, newdata = sites)
+}
+difference <- in_arm(1) - in_arm(0)  # of the probabilities: draws by sites
+colnames(difference) <- cells$site
+posterior_summary(difference, probs = c(0.055, 0.945))
+# log odds ratios:
+coef(fit, probs = c(0.055, 0.945))$site[, , "intervention"]
+# [end]
+of_sites <- list(difference = posterior_summary(difference, probs = c(0.055, 0.945)),
+                 log_odds_ratio = coef(fit, probs = c(0.055, 0.945))$site[, , "intervention"])
+
 # [priors]
 prior_summary(fit)  # which prior brms gave to what
 only_priors <- update(fit, sample_prior = "only", refresh = 0)
-terms <- c("sd_site__Intercept", "sd_site__intervention", "cor_site__Intercept__intervention")
+terms <- c(
+  "sd_site__Intercept", "sd_site__intervention",
+  "cor_site__Intercept__intervention"
+)
 limits <- c(0.055, 0.945)
 list(
   prior = posterior_summary(only_priors, variable = terms, probs = limits),
@@ -113,9 +140,10 @@ p <- with(people, plogis(qlogis(baseline + effect * intervention) + 0.5 * (strat
 people$outcome <- as.integer(runif(nrow(people)) < p)
 
 # [covariate]
-# people: one row per participant, with site, intervention, stratum and outcome (0 or 1)
+# people: a row per participant, with site, intervention, stratum, outcome
 by_stratum <- aggregate(  # one row per site, arm and stratum
-  cbind(successes = outcome, n = 1) ~ site + intervention + stratum, people, sum
+  cbind(successes = outcome, n = 1) ~ site + intervention + stratum,
+  people, sum
 )
 fit_strata <- update(
   fit, . ~ . + stratum, newdata = by_stratum, seed = 1, refresh = 0
@@ -128,7 +156,10 @@ say("the snippets have run")
 
 # [versions]
 R.version.string
-sapply(c("brms", "rstan", "StanHeaders"), function(name) as.character(packageVersion(name)))
+sapply(
+  c("brms", "rstan", "StanHeaders"),
+  function(name) as.character(packageVersion(name))
+)
 # [end]
 
 # --------------------------------------------------------------------------------------------
@@ -265,7 +296,7 @@ timing$update <- mean(sapply(seq_len(timing$fits), function(seed) timed(again(se
 # --------------------------------------------------------------------------------------------
 # The three districts in Stan
 
-# [stan_centered]
+# [stan_centered: rstan]
 centered <- "
 data {
   int<lower=1> J;
@@ -285,7 +316,7 @@ model {
 }"
 # [end]
 
-# [stan_non_centered]
+# [stan_non_centered: rstan]
 non_centered <- "
 data {
   int<lower=1> J;
@@ -342,6 +373,7 @@ sink()
 cat(toJSON(list(
   versions = as.list(versions), generator = generator,
   reply = list(divergences = sum(run[, "divergent__"]), average = named_rows(average),
+               sites = lapply(of_sites, named_rows),
                prior = named_rows(priors$prior), posterior = named_rows(priors$posterior)),
   strata = list(cells = nrow(by_stratum), average = named_rows(strata),
                 effect = as.list(signif(fixef(fit_strata, probs = limits)["stratumyounger", ], 5))),

@@ -183,10 +183,11 @@ def test_a_part_of_a_script_is_shown_as_it_runs_with_its_versions():
     (shown,) = captured.outputs
     text = shown.data["text/markdown"]
     code = text.removeprefix("```r\n").partition("\n```\n")[0]
-    assert f"# [reply]\n{code}\n# [end]\n" in (DATA_FOLDER / "r_schools.R").read_text()
+    assert f"# [reply: lme4, blme]\n{code}\n# [end]\n" in (DATA_FOLDER / "r_schools.R").read_text()
     assert "cov.prior = wishart(df = 3.0001, scale = Inf)" in code
     versions = quoted("r_schools")["fits"]["versions"]
-    said = f"From `data/r_schools.R`, run with blme {versions['blme']} in R {versions['R']}."
+    with_what = f"lme4 {versions['lme4']}, blme {versions['blme']}"  # blme is named by the code as well
+    said = f"From `data/r_schools.R`, run with {with_what} in R {versions['R']}."
     assert text.endswith(f"\n\n{said}")
 
 

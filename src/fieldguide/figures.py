@@ -299,6 +299,8 @@ WORDS = {
     "effect": "effect",
     "sd_effect": "spread of effects",
     "sd_intercept": "spread of baselines",
+    "corr": "correlation",
+    "risk_difference": "risk difference",
 }
 """What figures call a model's variables."""
 
@@ -541,6 +543,7 @@ def plot_uniformity(
     at, _, low, high = ecdf_pit(np.linspace(0, 1, count), probability, n_simulations=1000)
     for ax in panels:
         ax.fill_between(at, low - at, high - at, lw=0, step="post", **_BAND_LOOK)
+        ax.margins(y=0.1)
     _label_ranks(panels, "share, minus uniform")
     return plot
 

@@ -189,7 +189,8 @@ def show_script(name: str, part: str) -> None:
         A script in the project's data folder, such as ``"r_trial.R"``, whose figures are stored in a
         JSON file of the same name.
     part : str
-        What stands between the lines ``# [part]`` and ``# [end]``.
+        What stands between the lines ``# [part]`` and ``# [end]``; ``# [part: package]`` names a
+        package that its code does not.
 
     Raises
     ------
@@ -201,15 +202,17 @@ def show_script(name: str, part: str) -> None:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}); restore it from the project.") from None
-    parts = dict(re.findall(r"^# \[(\w+)\]\n(.*?)\n# \[end\]$", text, re.MULTILINE | re.DOTALL))
+    found = re.findall(r"^# \[(\w+)(?:: ([^]]*))?\]\n(.*?)\n# \[end\]$", text, re.MULTILINE | re.DOTALL)
+    parts = {part: (run_with.split(", "), code) for part, run_with, code in found}
     if part not in parts:
         raise DataError(f"{name} has no part {part!r}; its parts are {', '.join(sorted(parts))}.")
     ran = quoted(path.stem)["fits"]["versions"]
+    named, code = parts[part]
     packages = list(ran)[1:]  # the first is R
-    used = [package for package in packages if re.search(rf"\b{package}\b", parts[part])]
+    used = [package for package in packages if package in named or re.search(rf"\b{package}\b", code)]
     with_what = ", ".join(f"{package} {ran[package]}" for package in used or packages[:1])
     said = f"From `data/{name}`, run with {with_what} in R {ran['R']}."
-    display(Markdown(f"```r\n{parts[part]}\n```\n\n{said}"))
+    display(Markdown(f"```r\n{code}\n```\n\n{said}"))
 
 
 SUMMARY_COLUMNS = {

@@ -136,8 +136,10 @@ def _draw_dense_marks_as_picture(figure: Figure) -> None:
             dense = False  # a picture cannot change colour, and black would vanish on a dark page
         elif isinstance(artist, Line2D):
             dense = np.size(artist.get_xdata()) > _DENSE[artist.get_linestyle() == "None"]
+        elif isinstance(artist, QuadMesh):  # a colour bar has a few cells, in colours that change
+            dense = np.size(artist.get_array()) > _DENSE[True]
         else:
-            dense = isinstance(artist, QuadMesh) or len(cast("Any", artist).get_offsets()) > _DENSE[True]
+            dense = len(cast("Any", artist).get_offsets()) > _DENSE[True]
         if dense:
             artist.set_rasterized(True)
 

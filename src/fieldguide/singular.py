@@ -1070,7 +1070,8 @@ def _signed_percent(value: float) -> str:
 
 
 def _interval(row: Any) -> str:
-    low, middle, high = (_digits(row[f"posterior {end}"]) for end in ("low", "median", "high"))
+    ends = [row[f"posterior {end}"] for end in ("low", "median", "high")]
+    low, middle, high = (_to_error(end, (ends[2] - ends[0]) / 4) for end in ends)
     return f"{middle} ({low} to {high})"
 
 

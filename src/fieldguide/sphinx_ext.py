@@ -16,7 +16,7 @@ import sys
 import textwrap
 import threading
 from binascii import a2b_base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -280,19 +280,32 @@ def _in_ink(caption: str) -> Iterator[nodes.Node]:
 
 
 def _table_node(renderer: Any, content: dict) -> nodes.table:
-    columns, rows, bad = content["columns"], content["rows"], content.get("bad", [])
+    columns, rows = content["columns"], content["rows"]
+    kinds = [column_kind([row[k] for row in rows]) for k in range(len(columns))]
+    bad = {tuple(place) for place in content.get("bad", [])}
     group = nodes.tgroup(cols=len(columns))
     group += [nodes.colspec(colwidth=1) for _ in columns]
-    group += nodes.thead("", _row(columns))
-    group += nodes.tbody("", *(_row(row, [c for r, c in bad if r == k]) for k, row in enumerate(rows)))
+    group += nodes.thead("", _row(columns, [[kind] for kind in kinds]))
+    body = nodes.tbody()
+    for r, row in enumerate(rows):
+        body += _row(row, [[kind, "bad"] if (r, c) in bad else [kind] for c, kind in enumerate(kinds)])
+    group += body
     return nodes.table("", nodes.title(text=content["caption"]), group)
 
 
-def _row(cells: list[str], bad: list[int] | None = None) -> nodes.row:
-    classes = [["bad"] if k in (bad or []) else [] for k in range(len(cells))]
+def column_kind(cells: Sequence[str]) -> str:
+    """Return what a table's column holds: ``"words"``, or ``"figures"``, which are set to the right.
+
+    >>> column_kind(["0.2", "12 s", "0.10 (0.02 to 0.31)", "–"]), column_kind(["0.2", "not singular"])
+    ('figures', 'words')
+    """
+    return "words" if any(re.search(r"[^\W\d_]{3}", cell) for cell in cells) else "figures"
+
+
+def _row(cells: list[str], classes: list[list[str]]) -> nodes.row:
     entries = (
-        nodes.entry("", nodes.paragraph(text=cell), classes=kind)
-        for cell, kind in zip(cells, classes, strict=True)
+        nodes.entry("", nodes.paragraph(text=cell), classes=kinds)
+        for cell, kinds in zip(cells, classes, strict=True)
     )
     return nodes.row("", *entries)
 

@@ -97,43 +97,59 @@ def trial_model(
     ValueError
         If there is no such parameterization.
     """
-    if parameterization not in PARAMETERIZATIONS:
-        raise ValueError(
-            f"Unknown parameterization {parameterization!r}; use one of {', '.join(PARAMETERIZATIONS)}."
-        )
     priors = priors or TrialPriors()
     data = model_data(trial, priors)
     with pm.Model(coords={"site": [str(site) for site in trial.index]}) as model:
         if mutable:
             dims = {name: "site" if np.ndim(value) else None for name, value in data.items()}
             data = {name: pm.Data(name, value, dims=dims[name]) for name, value in data.items()}
-        intercept = as_pymc_prior("intercept", priors.intercept)
-        effect = as_pymc_prior("effect", priors.effect)
         scale = data["sd_scale"] if mutable else None
-        sd_intercept = as_pymc_prior("sd_intercept", priors.sd, scale=scale)
-        sd_effect = as_pymc_prior("sd_effect", priors.sd, scale=scale)
-        corr = 0.0
-        if correlated:
-            half = pm.Beta("corr_half", priors.lkj_eta, priors.lkj_eta)
-            corr = pm.Deterministic("corr", 2 * half - 1)
-        rest = pm.math.sqrt(1 - corr**2)
-        at_control = intercept - data["treated_share"] * effect
-        if parameterization == "centered":
-            theta = pm.Normal("site_intercept", at_control, sd_intercept, dims="site")
-            z = (theta - at_control) / sd_intercept
-            given_theta = effect + sd_effect * corr * z
-            delta = pm.Normal("site_effect", given_theta, sd_effect * rest, dims="site")
-        else:
-            z1 = pm.Normal("z_intercept", dims="site")
-            z2 = pm.Normal("z_effect", dims="site")
-            theta = pm.Deterministic("site_intercept", at_control + sd_intercept * z1, dims="site")
-            delta = effect + sd_effect * (corr * z1 + rest * z2)
-            delta = pm.Deterministic("site_effect", delta, dims="site")
+        share = data["treated_share"]
+        theta, delta = _site_effects(priors, share, parameterization, scale=scale, correlated=correlated)
         for arm, log_odds in (("control", theta), ("treated", theta + delta)):
             pm.Binomial(
                 arm, data[f"n_{arm}"], logit_p=log_odds, observed=data[f"{arm}_data"], dims="site"
             )
     return model
+
+
+def _site_effects(
+    priors: TrialPriors,
+    treated_share: Any,
+    parameterization: str,
+    *,
+    scale: Any = None,
+    correlated: bool = True,
+) -> tuple[Any, Any]:
+    """Add hyperparameters and sites to the model in whose context it is called.
+
+    Returns the log odds at control and the effect, each by site. `scale` replaces that of the prior on
+    the sds.
+    """
+    if parameterization not in PARAMETERIZATIONS:
+        raise ValueError(
+            f"Unknown parameterization {parameterization!r}; use one of {', '.join(PARAMETERIZATIONS)}."
+        )
+    intercept = as_pymc_prior("intercept", priors.intercept)
+    effect = as_pymc_prior("effect", priors.effect)
+    sd_intercept = as_pymc_prior("sd_intercept", priors.sd, scale=scale)
+    sd_effect = as_pymc_prior("sd_effect", priors.sd, scale=scale)
+    corr = 0.0
+    if correlated:
+        half = pm.Beta("corr_half", priors.lkj_eta, priors.lkj_eta)
+        corr = pm.Deterministic("corr", 2 * half - 1)
+    rest = pm.math.sqrt(1 - corr**2)
+    at_control = intercept - treated_share * effect
+    if parameterization == "centered":
+        theta = pm.Normal("site_intercept", at_control, sd_intercept, dims="site")
+        z = (theta - at_control) / sd_intercept
+        given_theta = effect + sd_effect * corr * z
+        return theta, pm.Normal("site_effect", given_theta, sd_effect * rest, dims="site")
+    z1 = pm.Normal("z_intercept", dims="site")
+    z2 = pm.Normal("z_effect", dims="site")
+    theta = pm.Deterministic("site_intercept", at_control + sd_intercept * z1, dims="site")
+    delta = effect + sd_effect * (corr * z1 + rest * z2)
+    return theta, pm.Deterministic("site_effect", delta, dims="site")
 
 
 def model_data(trial: pd.DataFrame, priors: TrialPriors | None = None) -> dict:
@@ -209,10 +225,6 @@ def adjusted_trial_model(
     ValueError
         If there is no such parameterization.
     """
-    if parameterization not in PARAMETERIZATIONS:
-        raise ValueError(
-            f"Unknown parameterization {parameterization!r}; use one of {', '.join(PARAMETERIZATIONS)}."
-        )
     priors = priors or TrialPriors()
     groups = check_groups(groups)
     data: dict[str, Any] = adjusted_model_data(groups, priors)
@@ -222,36 +234,18 @@ def adjusted_trial_model(
     labels = list(dict.fromkeys(groups["site"]))
     site = pd.Categorical(groups["site"], categories=labels).codes.astype(int)
     arm = groups["intervention"].to_numpy()
+    family, _, loc, spread = prior_parameters(covariate_prior)
+    if family != "norm":
+        raise TrialError(f"covariate_prior must be normal, scipy.stats.norm(...), not {family}.")
     with pm.Model(coords={"site": labels, "covariate": names, "group": groups.index}) as model:
         if mutable:
             dims = {"covariates": ("group", "covariate"), "treated_share": None, "sd_scale": None}
             data = {
                 name: pm.Data(name, value, dims=dims.get(name, "group")) for name, value in data.items()
             }
-        intercept = as_pymc_prior("intercept", priors.intercept)
-        effect = as_pymc_prior("effect", priors.effect)
         scale = data["sd_scale"] if mutable else None
-        sd_intercept = as_pymc_prior("sd_intercept", priors.sd, scale=scale)
-        sd_effect = as_pymc_prior("sd_effect", priors.sd, scale=scale)
-        family, _, loc, spread = prior_parameters(covariate_prior)
-        if family != "norm":
-            raise TrialError(f"covariate_prior must be normal, scipy.stats.norm(...), not {family}.")
+        theta, delta = _site_effects(priors, data["treated_share"], parameterization, scale=scale)
         gamma = pm.Normal("covariate_effect", loc, spread, dims="covariate")
-        half = pm.Beta("corr_half", priors.lkj_eta, priors.lkj_eta)
-        corr = pm.Deterministic("corr", 2 * half - 1)
-        rest = pm.math.sqrt(1 - corr**2)
-        at_control = intercept - data["treated_share"] * effect
-        if parameterization == "centered":
-            theta = pm.Normal("site_intercept", at_control, sd_intercept, dims="site")
-            slope = corr * sd_effect / sd_intercept
-            mean = effect + slope * (theta - at_control)
-            delta = pm.Normal("site_effect", mean, sd_effect * rest, dims="site")
-        else:
-            z1 = pm.Normal("z_intercept", dims="site")
-            z2 = pm.Normal("z_effect", dims="site")
-            theta = pm.Deterministic("site_intercept", at_control + sd_intercept * z1, dims="site")
-            delta = effect + sd_effect * (corr * z1 + rest * z2)
-            delta = pm.Deterministic("site_effect", delta, dims="site")
         log_odds = theta[site] + arm * delta[site] + pm.math.dot(data["covariates"], gamma)
         pm.Binomial(
             "successes", data["trials"], logit_p=log_odds, observed=data["observed"], dims="group"

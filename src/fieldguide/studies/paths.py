@@ -139,8 +139,8 @@ def _by_pymc(model: pm.Model, fit: xr.DataTree, tunings: list, seed: int) -> lis
     return [divergences, gradients]
 
 
-def paths_design(seeds: tuple[int, ...] = tuple(range(10))) -> pd.DataFrame:
-    """Parameterization x metric x who follows the paths x seed; 160 fits by default."""
+def paths_design(seeds: tuple[int, ...] = tuple(range(30))) -> pd.DataFrame:
+    """Parameterization x metric x who follows the paths x seed; 480 fits by default."""
     return cross(parameterization=("centered", "non-centered"), metric=METRICS, paths=PATHS, seed=seeds)
 
 

@@ -27,9 +27,10 @@ from fieldguide.fits import compiled_model
 from fieldguide.grid import cross
 from fieldguide.models.trial import estimate, model_data, trial_model
 from fieldguide.priors import TrialPriors
+from fieldguide.reference.trial import HYPERPARAMETERS
 from fieldguide.studies import Study
+from fieldguide.studies.trial_fits import diagnostics
 
-HYPERPARAMETERS = ("intercept", "effect", "sd_intercept", "sd_effect", "corr")
 STANDARDISED = ("risk_difference", "marginal_log_odds_ratio")
 
 _compiling = threading.Lock()
@@ -62,7 +63,7 @@ def _model() -> pm.Model:
     return trial_model(trial_of_r("question"), mutable=True)
 
 
-def sample_as(cell: Mapping) -> tuple[xr.Dataset, xr.Dataset, float]:
+def sample_as(cell: Mapping) -> tuple[xr.DataTree, float]:
     """Fit a trial of R's with one of the samplers, 1000 draws after 1000 of tuning in four chains.
 
     Parameters
@@ -74,7 +75,7 @@ def sample_as(cell: Mapping) -> tuple[xr.Dataset, xr.Dataset, float]:
 
     Returns
     -------
-    posterior, sample_stats : xarray.Dataset
+    fit : DataTree
         With the standardised estimands in the posterior.
     seconds : float
         Of the processor, for the chains one after the other; PyMC compiles the model each time.
@@ -100,8 +101,8 @@ def sample_as(cell: Mapping) -> tuple[xr.Dataset, xr.Dataset, float]:
     seconds = time.process_time() - start
     posterior = fit["posterior"].to_dataset().assign_coords(site=list(trial.index))
     weights = trial["n_control"] + trial["n_treated"]
-    posterior = posterior.assign(estimate(posterior, weights, STANDARDISED))
-    return posterior, fit["sample_stats"].to_dataset(), seconds
+    fit["posterior"] = xr.DataTree(posterior.assign(estimate(posterior, weights, STANDARDISED)))
+    return fit, seconds
 
 
 def fit_as_r(cell: Mapping) -> dict[str, float]:
@@ -122,22 +123,17 @@ def fit_as_r(cell: Mapping) -> dict[str, float]:
         ``low:`` and ``high:`` (95%), ``low89:`` and ``high89:`` of hyperparameters and standardised
         effects.
     """
-    posterior, stats, seconds = sample_as(cell)
+    fit, seconds = sample_as(cell)
+    posterior, stats = fit["posterior"].to_dataset(), fit["sample_stats"]
     shown = posterior[[*HYPERPARAMETERS, *STANDARDISED]]
-    everything = posterior[[*shown.data_vars, "site_effect"]]
     accept = stats["mean_tree_accept" if cell["sampler"] == "nutpie" else "acceptance_rate"]
     row = {
-        "divergences": float(stats["diverging"].sum()),
-        "gradients": float(stats["n_steps"].sum()),
+        **diagnostics(fit, (*HYPERPARAMETERS, *STANDARDISED)),
         "accept": float(accept.mean()),
         "stepsize": float(stats["step_size_bar"].isel(draw=-1).mean()),
         "seconds": seconds,
-        "rhat": max(float(values.max()) for values in az.rhat(everything).data_vars.values()),
         "below_0.1": float((posterior["sd_effect"] < 0.1).mean()),
     }
-    for kind in ("bulk", "tail"):
-        sizes = az.ess(everything, method=kind).data_vars.values()
-        row[f"ess_{kind}"] = min(float(size.min()) for size in sizes)
     mcse = az.mcse(shown, method="mean")
     for name, values in shown.data_vars.items():
         row |= {f"mean:{name}": float(values.mean()), f"mcse:{name}": float(mcse[name])}

@@ -814,7 +814,7 @@ class TrialStudy:
         figure, axs = plt.subplots(
             down, across, figsize=(7, 0.7 + 2.5 * down), squeeze=False, layout="constrained"
         )
-        dark, light = shades(COLORS[self.design.parameterization], 2)
+        dark, _, light, _ = shades(COLORS[self.design.parameterization], 4)
         for ax, name in zip(axs.flat, names, strict=False):
             self._draw(ax, name, {"covers": light, "misses": dark, "truth": COLORS["exact"]})
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -843,7 +843,7 @@ class TrialStudy:
         mean, low, high = mean[order], low[order], high[order]
         missed = np.zeros(len(table), dtype=bool) if truth is None else (low > truth) | (high < truth)
         x = np.arange(1, len(table) + 1)
-        width = float(np.clip(280 / len(table), 0.8, 5))
+        width = float(np.clip(160 / len(table), 0.8, 3))
         for what, chosen in (("covers", ~missed), ("misses", missed)):
             label = {"covers": "interval", "misses": "interval that misses"}[what]
             if np.any(chosen):
@@ -858,10 +858,11 @@ class TrialStudy:
         if truth is not None:
             ax.axhline(truth, color=colors["truth"], linewidth=1.2, label="true value")
         sick = (table["divergences"] > 0).to_numpy()[order]
-        if sick.any():
+        if sick.any():  # below the intervals, where no colour hides a cross
+            ax.margins(y=0.12)
             ax.plot(
-                x[sick], mean[sick], "x", color="#000000", markersize=5,
-                markeredgewidth=1.2, label="fit with divergences",
+                x[sick], np.full(sick.sum(), 0.04), "x", color="#000000", markersize=5,
+                markeredgewidth=1.2, label="fit with divergences", transform=ax.get_xaxis_transform(),
             )  # fmt: skip
         ax.set(title=WORDS[name], ylabel=unit, xlabel="simulated trials, in order")
 

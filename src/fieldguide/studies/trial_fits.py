@@ -229,21 +229,23 @@ def sample_trial(
     return record(fit, problem, parameterization, seed=seed)
 
 
-def diagnostics(fit: xr.DataTree) -> dict[str, float]:
+def diagnostics(fit: xr.DataTree, parameters: Sequence[str] = HYPERPARAMETERS) -> dict[str, float]:
     """Return what the usual diagnostics say of a fit, the worst over its parameters.
 
     Parameters
     ----------
     fit : DataTree
-        From `sample_trial`.
+        Of a trial's model.
+    parameters : sequence of str
+        Those that are looked at, besides the sites' effects.
 
     Returns
     -------
     dict
-        ``divergences`` and ``gradients`` after tuning, and of the hyperparameters and the sites'
-        effects the largest ``rhat`` and the smallest ``ess_bulk`` and ``ess_tail``.
+        ``divergences`` and ``gradients`` after tuning, and of `parameters` and the sites' effects the
+        largest ``rhat`` and the smallest ``ess_bulk`` and ``ess_tail``.
     """
-    posterior = fit["posterior"].to_dataset()[[*HYPERPARAMETERS, "site_effect"]]
+    posterior = fit["posterior"].to_dataset()[[*parameters, "site_effect"]]
 
     def extreme(values: xr.Dataset, worst: Callable) -> float:
         return float(worst([worst(values[name].values) for name in values.data_vars]))
