@@ -41,7 +41,7 @@ def _model(parameterization: str, scale: float | None) -> pm.Model:
         counts["women"].to_numpy(),
         parameterization=parameterization,
         sigma_prior=prior,
-        district=counts.index,
+        district=list(counts.index),
     )
 
 
@@ -68,7 +68,12 @@ def faulty_fit(fault: str, seed: int) -> xr.DataTree:
     """
     if fault not in FAULTS:
         raise ValueError(f"There is no fault {fault!r}; there are {', '.join(FAULTS)}.")
-    settings = {"parameterization": "non-centered", "target_accept": 0.99, "scale": None, "cores": 1}
+    settings: dict[str, Any] = {
+        "parameterization": "non-centered",
+        "target_accept": 0.99,
+        "scale": None,
+        "cores": 1,
+    }
     settings |= _SETTINGS.get(fault, {})
     model = _model(settings.pop("parameterization"), settings.pop("scale"))
     (fit,) = sample_seeds(model, [seed], **settings)

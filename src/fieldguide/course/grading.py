@@ -20,11 +20,11 @@ import pandas as pd
 import pymc as pm
 import scipy.stats
 import xarray as xr
+from scipy.special import logit
 
 from fieldguide.models.graph import UnknownModelError, parameterization_of, problem_of
 from fieldguide.priors import prior_name
-from fieldguide.reference import DistrictsPosterior, exact_posterior
-from fieldguide.reference import Posterior
+from fieldguide.reference import DistrictsPosterior, Posterior, exact_posterior
 from fieldguide.scores import THRESHOLDS
 
 WITHIN = 4.5
@@ -123,8 +123,8 @@ def judge_districts(
     Parameters
     ----------
     draws : DataTree
-        What ``pm.sample``, nutpie or Bambi returned: ``alpha_bar``, ``sigma`` and ``alpha`` (one for each
-        district, in the order of `counts`), or Bambi's ``Intercept``, ``1|district_sigma`` and
+        What ``pm.sample``, nutpie or Bambi returned: ``alpha_bar``, ``sigma`` and ``alpha`` (one for
+        each district, in the order of `counts`), or Bambi's ``Intercept``, ``1|district_sigma`` and
         ``1|district``.
     counts : DataFrame
         The student's data, ``users`` and ``women`` by district.
@@ -167,7 +167,7 @@ class _Unreadable(ValueError):
 
 def _exact(counts: pd.DataFrame, sigma_prior: Any) -> DistrictsPosterior:
     users, women = counts["users"].to_numpy(), counts["women"].to_numpy()
-    return exact_posterior(users, women, sigma_prior=sigma_prior, district=counts.index)
+    return exact_posterior(users, women, sigma_prior=sigma_prior, district=list(counts.index))
 
 
 def _read(draws: Any, exact: Posterior) -> tuple[xr.Dataset, xr.Dataset]:
@@ -177,8 +177,8 @@ def _read(draws: Any, exact: Posterior) -> tuple[xr.Dataset, xr.Dataset]:
         statistics = draws["sample_stats"].to_dataset()
     except (AttributeError, KeyError, TypeError) as error:
         raise _Unreadable(
-            f"this is a {type(draws).__name__}, not what pm.sample returns with its groups posterior and "
-            f"sample_stats ({error})."
+            f"this is a {type(draws).__name__}, not what pm.sample returns, with its groups posterior "
+            f"and sample_stats ({error})."
         ) from None
     if {"Intercept", "1|district", "1|district_sigma"} <= set(posterior.data_vars):
         effects = posterior["1|district"]
@@ -286,7 +286,7 @@ def _answer(gaps: pd.DataFrame) -> Iterator[Criterion]:
             possible,
             f"within the Monte Carlo error of your draws, all {words} are those of the posterior."
             if share == 1
-            else f"farther from the posterior than the Monte Carlo error of your draws explains: {names}.",
+            else f"farther from the posterior than the Monte Carlo error of your draws: {names}.",
         )
 
 
@@ -329,8 +329,8 @@ def _likely_mistake(
 
 
 def _fits_without_shrinking(posterior: xr.Dataset, counts: pd.DataFrame) -> bool:
-    rate = (counts["users"] + 0.5) / (counts["women"] + 1)
-    alone = np.log(rate / (1 - rate)).to_numpy()
+    rate = ((counts["users"] + 0.5) / (counts["women"] + 1)).to_numpy()
+    alone = logit(rate)
     means = posterior["alpha"].mean(("chain", "draw")).to_numpy()
     sds = posterior["alpha"].std(("chain", "draw")).to_numpy()
     largest = int(np.argmax(counts["women"].to_numpy()))
@@ -357,8 +357,8 @@ def judge_form(model: Any, counts: pd.DataFrame, sigma_prior: Any, *, wanted: st
     Returns
     -------
     Verdict
-        Three points for the posterior, which is read from the graph and compared by log density at random
-        points, and two for the geometry.
+        Three points for the posterior, which is read from the graph and compared by log density at
+        random points, and two for the geometry.
     """
     posterior, geometry = "the posterior that was asked for", f"a {wanted} form"
     if not isinstance(model, pm.Model):

@@ -66,12 +66,12 @@ def student_token(student: str, course: str, key: str) -> str:
     Examples
     --------
     >>> student_token("ada", "bayes-2027", key="correct horse battery staple")
-    '6a90c9bd94c51ff6e34c4c0e0b4a7f6fd0b2'
+    '3f61a5d6333a11369002d86e82b105cdeb14'
     """
     if len(key) < SHORTEST_KEY:
         raise CourseError(
-            f"The course's key has {len(key)} characters; it needs {SHORTEST_KEY} or more. Make one with "
-            'python -c "import secrets; print(secrets.token_hex(16))".'
+            f"The course's key has {len(key)} characters; it needs {SHORTEST_KEY} or more. Make one "
+            'with python -c "import secrets; print(secrets.token_hex(16))".'
         )
     name = _name_in_course(student, course)
     digits = hmac.new(key.encode(), name, hashlib.sha256).hexdigest()[:32]
@@ -98,8 +98,8 @@ def _token(student: str, course: str, token: str | None) -> bytes:
     name = _name_in_course(student, course)
     if not re.fullmatch(r"[0-9a-f]{36}", token) or token[32:] != _check_digits(token[:32], name):
         raise CourseError(
-            f"This token is not that of {student!r} in the course {course!r}, or has a typing error. Copy "
-            f"it, and both names, from the {TOKEN_FILE} that your instructor gave you."
+            f"This token is not that of {student!r} in the course {course!r}, or has a typing error. "
+            f"Copy it, and both names, from the {TOKEN_FILE} that your instructor gave you."
         )
     return token.encode()
 
@@ -116,8 +116,8 @@ def _token_beside_us(student: str, course: str) -> str:
                     "instructor gave it to you."
                 ) from None
     raise CourseError(
-        f"There is no {TOKEN_FILE} in this folder or above it, so nothing says that you are {student!r} in "
-        f"the course {course!r}. Put the file that your instructor gave you beside this notebook. "
+        f"There is no {TOKEN_FILE} in this folder or above it, so nothing says that you are {student!r} "
+        f"in the course {course!r}. Put the file that your instructor gave you beside this notebook. "
         f"(Instructors set {KEY}.)"
     )
 
@@ -162,8 +162,8 @@ def admissible(what: str) -> pd.DataFrame:
 def personal_districts(student: str, course: str, *, token: str | None = None) -> pd.DataFrame:
     """Return a student's three districts: a large one, a middle one and a small one.
 
-    With any of the picks the centered form diverges at ``target_accept`` 0.8 and the non-centered form is
-    healthy at 0.99, each with every seed that was tried.
+    With any of the picks the centered form diverges at ``target_accept`` 0.8 and the non-centered form
+    is healthy at 0.99, each with every seed that was tried.
 
     Parameters
     ----------
@@ -225,8 +225,10 @@ def trial_of(pick: int) -> pd.DataFrame:
 
 
 def personal_schools(student: str, course: str, *, token: str | None = None) -> pd.DataFrame:
-    """Return a student's 60 of the 160 schools, whose fit of ``math ~ ses * catholic + (ses | school)``
-    is singular, with a correlation at its boundary.
+    """Return a student's 60 of the 160 schools.
+
+    The fit of ``math ~ ses * catholic + (ses | school)`` to them is singular, with a correlation at its
+    boundary and slopes that vary.
 
     Parameters
     ----------

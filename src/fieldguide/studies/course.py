@@ -1,4 +1,4 @@
-"""Every pick that a course can hand out, tried: its data fitted, and whether it teaches what it should."""
+"""Every pick that a course can hand out, tried: fitted, and whether it teaches what it should."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def fit_districts(cell: Mapping) -> dict:
     Returns
     -------
     dict
-        ``centered`` and ``non_centered``: the fewest and the most divergences of 4000; the non-centered
-        fits' worst ``rhat`` and ``ess``, and ``error``, the largest error of a mean in posterior standard
-        deviations; ``admissible``.
+        ``centered`` and ``non_centered``: the fewest and the most divergences of 4000; the
+        non-centered fits' worst ``rhat`` and ``ess``, and ``error``, the largest error of a mean in
+        posterior standard deviations; ``admissible``.
     """
     counts = three_districts(cell["pick"])
     users, women = counts["users"].to_numpy(), counts["women"].to_numpy()
@@ -127,9 +127,9 @@ def fit_trial(cell: Mapping) -> dict:
     found = {}
     for form in ("centered", "non-centered"):
         fit = sample_trial(trial, seed=SEEDS[0], parameterization=form, target_accept=0.95)
-        found[form] = diagnostics(fit) | {"fit": fit}
-    sound = found["non-centered"]
-    means = sound["fit"]["posterior"].to_dataset()[list(exact.mean.data_vars)].mean(("chain", "draw"))
+        found[form] = diagnostics(fit)
+    sound = found["non-centered"]  # whose fit is the last
+    means = fit["posterior"].to_dataset()[list(exact.mean.data_vars)].mean(("chain", "draw"))
     error = abs(means - exact.mean) / exact.sd
     row = {
         "centered": found["centered"]["divergences"],
@@ -192,7 +192,7 @@ def diagnose_fit(cell: Mapping) -> dict:
         counts["users"].to_numpy(),
         counts["women"].to_numpy(),
         sigma_prior=SIGMA_PRIOR,
-        district=counts.index,
+        district=list(counts.index),
     )
     one = score(faulty_fit(fault, int(seed)), exact, label="the student's fit")
     ess = min(one.ess_bulk, one.ess_tail)
