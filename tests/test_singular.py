@@ -326,7 +326,9 @@ def test_a_singular_fit_is_called_one(schools):
     assert "(ses || school) is singular too" in schools.text
     assert "so we do not interpret the correlation" in schools.paragraph
     assert "p = 0.052" in schools.paragraph
-    assert "We report the exact posterior" in schools.paragraph
+    assert "for the groups we report the exact posterior" in schools.paragraph
+    assert "sd of slopes 0.35 (0.07 to 0.64), correlation 0.50" in schools.paragraph
+    assert "Fixed effects, with standard errors: Intercept 11.75 (0.23)" in schools.paragraph
 
 
 def test_a_regular_fit_is_called_one(sleep):

@@ -137,7 +137,7 @@ def _draw_dense_marks_as_picture(figure: Figure) -> None:
         elif isinstance(artist, Line2D):
             dense = np.size(artist.get_xdata()) > _DENSE[artist.get_linestyle() == "None"]
         elif isinstance(artist, QuadMesh):  # a colour bar has a few cells, in colours that change
-            dense = np.size(artist.get_array()) > _DENSE[True]
+            dense = len(cast("Any", artist.get_array())) > _DENSE[True]
         else:
             dense = len(cast("Any", artist).get_offsets()) > _DENSE[True]
         if dense:

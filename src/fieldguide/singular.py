@@ -776,8 +776,8 @@ class SingularFitReport:
     def paragraph(self) -> str:
         """A paragraph for a paper.
 
-        Of a singular fit it reports the posterior, of a regular one the estimates, and the posterior
-        beside them.
+        It reports the fixed effects as estimated, and says how far the posterior is from them; of the
+        groups' sds and correlation, which may lie on the boundary, it gives the posterior.
         """
         parts = [*self._fitted(), *self._posterior_of_sds(), *self._fixed_effects()]
         return " ".join(parts)
@@ -821,8 +821,9 @@ class SingularFitReport:
         if self._no_answer:
             return []
         table = self.variances
+        lead = "An estimate on the boundary has no standard error, so for the groups we report"
         text = (
-            f"{'We report' if self.fit.singular else 'Beside it we computed'} the exact posterior under "
+            f"{lead if self.fit.singular else 'Beside it we computed'} the exact posterior under "
             f"weak priors ({self.priors_in_words}; normal on the fixed effects): sd of intercepts "
             f"{_interval(table.loc['sd_intercept'])}, sd of slopes {_interval(table.loc['sd_slope'])}"
         )
@@ -835,22 +836,13 @@ class SingularFitReport:
         return [f"{text} (medians and {PROB:.0%} equal-tailed intervals)."]
 
     def _fixed_effects(self) -> list[str]:
-        if self._no_answer or not self.fit.singular:
-            each = [
-                f"{term} {_to_error(row['estimate'], row['se'])} ({_to_error(row['se'], row['se'])})"
-                for term, row in self.fit.fixed.iterrows()
-            ]
-            sentences = [f"Fixed effects, with standard errors: {'; '.join(each)}."]
-            if self._no_answer:
-                return sentences
-        else:
-            each = [
-                f"{term} {_to_error(row['posterior mean'], row['se'])} "
-                f"({_to_error(row['posterior low'], row['se'])} to "
-                f"{_to_error(row['posterior high'], row['se'])})"
-                for term, row in self.fixed.iterrows()
-            ]
-            sentences = [f"Fixed effects, posterior means: {'; '.join(each)}."]
+        each = [
+            f"{term} {_to_error(row['estimate'], row['se'])} ({_to_error(row['se'], row['se'])})"
+            for term, row in self.fit.fixed.iterrows()
+        ]
+        sentences = [f"Fixed effects, with standard errors: {'; '.join(each)}."]
+        if self._no_answer:
+            return sentences
         gap = ((self.fixed["posterior mean"] - self.fixed["estimate"]).abs() / self.fixed["se"]).max()
         wider = (self.fixed["posterior sd"] / self.fixed["se"] - 1).to_numpy()
         k = int(np.argmax(np.abs(wider)))
