@@ -389,7 +389,7 @@ def judge_form(model: Any, counts: pd.DataFrame, sigma_prior: Any, *, wanted: st
                 3,
                 "model, priors and data are those of the task."
                 if same
-                else f"{' and '.join(parts)} differ from the task's.",
+                else f"{' and '.join(parts)} differ{'s' * (len(parts) == 1)} from the task's.",
             ),
             Criterion(
                 geometry,
