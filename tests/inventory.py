@@ -156,7 +156,7 @@ def claimed(stem: str, words: str) -> list:
     (call,) = (
         c
         for c in [*calls(stem, "claims.check"), *calls(stem, "reply.check")]
-        if ast.literal_eval(c.args[0]).startswith(words)
+        if ast.unparse(c.args[0]).lstrip("f")[1:].startswith(words)
     )
     return constants(call.args[1])
 
@@ -627,6 +627,8 @@ TEXT: dict[str, list[str]] = {
         "reads the {len(students)} rows once and keeps {students['school'].nunique()} sets of sums",
         "hold {interval(ch12)}, as everywhere",
         "which is why it is not {95}.",
+        "a p above one in {word(10)}, say",
+        "a p below one in a {'hundred'}, a smaller",
         "Fit with `wishart({3 + half_step})` and `wishart({3 + 2 * half_step})`",
         "under {'HalfNormal(%g)' % both_priors[0]} and under {'HalfNormal(%g)' % both_priors[1]}.",
         "of the {students['school'].nunique()} schools",
