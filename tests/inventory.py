@@ -156,7 +156,7 @@ def claimed(stem: str, words: str) -> list:
     (call,) = (
         c
         for c in [*calls(stem, "claims.check"), *calls(stem, "reply.check")]
-        if ast.literal_eval(c.args[0]).startswith(words)
+        if ast.unparse(c.args[0]).lstrip("f")[1:].startswith(words)
     )
     return constants(call.args[1])
 
@@ -313,6 +313,12 @@ def neck_of_the_trial() -> str:
 def asked() -> str:
     """The asker's prior on the standard deviations, as brms writes it."""
     return f"normal(0, {divergence['sd_scale'].min()})"
+
+
+def replied() -> str:
+    """The prior on the standard deviations in the R that the answer gives."""
+    reply = (ROOT / "data" / "r_trial.R").read_text(encoding="utf-8").partition("# [reply]")[2]
+    return re.search(r"prior\((normal\(0, [\d.]+\)), class = sd\)", reply)[1]
 
 
 def widest() -> str:
@@ -616,10 +622,13 @@ TEXT: dict[str, list[str]] = {
         "hold it, and {studied(0)} simulated trials",
         "cover {percent(1 - nominal)} of the true effects",
     ],
+    ch13: ["(Since Stan {2.33} `int"],
     ch12: [
         "reads the {len(students)} rows once and keeps {students['school'].nunique()} sets of sums",
         "hold {interval(ch12)}, as everywhere",
         "which is why it is not {95}.",
+        "a p above one in {word(10)}, say",
+        "a p below one in a {'hundred'}, a smaller",
         "Fit with `wishart({3 + half_step})` and `wishart({3 + 2 * half_step})`",
         "under {'HalfNormal(%g)' % both_priors[0]} and under {'HalfNormal(%g)' % both_priors[1]}.",
         "of the {students['school'].nunique()} schools",
@@ -865,10 +874,12 @@ CODE: dict[str, list[str]] = {
         "transitions of {trial_kept()} on average at the default adapt_delta "
         "(at most …), and … at {late_target()} or "
         "more",
-        "log odds, {asked()} rules that out, and the fit reports … (under {widest()}, …)",
+        "log odds; {asked()} rules that out, and the fit reports … (under {widest()}, …). The code "
+        "below has {replied()}, for",
+        "you expect, write {widest()}, which",
         "under prior scales {trial_scales()[0]}, {trial_scales()[1]} and 1. Report",
         "differ between sites ({interval(ch10)} interval",
-        "on average, and … in trials {word(larger_brms())} times as large, where",
+        "prior scales, and … in trials {word(larger_brms())} times as large, where",
         "divergences of {trial_kept()}",
         "prior at {read_at()[0]}, orange",
         "and at {read_at()[1]} blue",

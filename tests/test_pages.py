@@ -85,6 +85,12 @@ def test_page_opens_whole_and_quietly(site, server, browser, page, scheme):
             else trouble.append(f"foreign: {request.url}")
         ),
     )
+    tab.on(  # one rule of the theme that names an icon would load all there are
+        "request",
+        lambda request: (
+            trouble.append(f"icons: {request.url}") if "fontawesome" in request.url else None
+        ),
+    )
     tab.goto(base + page)
     equations = tab.evaluate(
         "[...document.querySelectorAll('article .math')].map(one => [one.textContent, "
@@ -100,6 +106,23 @@ def test_page_opens_whole_and_quietly(site, server, browser, page, scheme):
     assert unloaded == []
     tab.wait_for_load_state("networkidle")
     assert trouble == []
+    tab.close()
+
+
+@needs_browser
+def test_figures_of_a_table_stand_at_their_right_edge_on_one_line_and_words_at_their_left(
+    server, browser
+):
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto(server + "notebooks/12_singular_fit.html")
+    looks = tab.evaluate(
+        "[...document.querySelectorAll('table.fieldguide td')].slice().map(cell => [cell.cellIndex, "
+        "cell.className, getComputedStyle(cell).textAlign, getComputedStyle(cell).whiteSpace])"
+    )
+    figures = {(align, space) for place, kind, align, space in looks if "figures" in kind and place}
+    words = {align for _, kind, align, _ in looks if "words" in kind}
+    assert figures == {("right", "nowrap")}
+    assert words == {"left"}
     tab.close()
 
 
