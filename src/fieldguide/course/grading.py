@@ -20,10 +20,10 @@ import pandas as pd
 import pymc as pm
 import scipy.stats
 import xarray as xr
-from scipy.special import logit
 
 from fieldguide.models.graph import UnknownModelError, parameterization_of, problem_of
 from fieldguide.priors import prior_name
+from fieldguide.problem import plain_label
 from fieldguide.reference import DistrictsPosterior, Posterior, exact_posterior
 from fieldguide.scores import THRESHOLDS
 
@@ -33,8 +33,8 @@ SLACK = 0.02
 """Posterior standard deviations more, for what an estimated Monte Carlo error leaves out."""
 FEW = 0.001
 """Share of transitions that may diverge."""
-COARSE = 0.5
-"""Allowance in posterior standard deviations from which on draws are too few to be judged by."""
+COARSE = 0.3
+"""Allowance for a mean, in posterior standard deviations, from which on draws are too few to judge."""
 LIKELY_PRIORS = (
     *(scipy.stats.expon(scale=scale) for scale in (0.5, 1, 2)),
     *(scipy.stats.halfnorm(scale=scale) for scale in (0.1, 0.25, 0.5, 1, 1.5, 2.5, 5)),
@@ -124,8 +124,8 @@ def judge_districts(
     ----------
     draws : DataTree
         What ``pm.sample``, nutpie or Bambi returned: ``alpha_bar``, ``sigma`` and ``alpha`` (one for
-        each district, in the order of `counts`), or Bambi's ``Intercept``, ``1|district_sigma`` and
-        ``1|district``.
+        each district, labelled or in the order of `counts`), or Bambi's ``Intercept``,
+        ``1|district_sigma`` and ``1|district``.
     counts : DataFrame
         The student's data, ``users`` and ``women`` by district.
     sigma_prior : scipy.stats frozen distribution
@@ -208,6 +208,11 @@ def _read(draws: Any, exact: Posterior) -> tuple[xr.Dataset, xr.Dataset]:
     size = exact.mean.sizes["district"]
     if posterior.sizes["district"] != size:
         raise _Unreadable(f"alpha has {posterior.sizes['district']} districts where there are {size}.")
+    wanted_order = [plain_label(one) for one in exact.mean["district"].values]
+    if "district" in posterior.coords:  # by their labels, where these are the districts'
+        labels = [plain_label(one) for one in posterior["district"].values]
+        if sorted(labels) == sorted(wanted_order):
+            posterior = posterior.isel(district=[labels.index(one) for one in wanted_order])
     if posterior.sizes["chain"] < 2 or posterior.sizes["draw"] < 4:
         raise _Unreadable("fewer than two chains of four draws: whether chains agree cannot be asked.")
     if "diverging" not in statistics:
@@ -268,7 +273,7 @@ def _gaps(posterior: xr.Dataset, exact: Posterior) -> pd.DataFrame:
 
 def _answer(gaps: pd.DataFrame) -> Iterator[Criterion]:
     wrong = gaps["off"] > gaps["allowed"]
-    coarse = bool((gaps["allowed"] > COARSE).any())
+    coarse = bool((gaps["allowed"].xs("mean", level="kind") > COARSE).any())
     for kind, possible, words in (("mean", 4, "means"), ("sd", 2, "standard deviations")):
         if coarse and not wrong.any():
             too_few = "your draws are too few to tell whether they are right; draw more."
@@ -320,22 +325,20 @@ def _likely_mistake(
             return (
                 "The draws would be right under another prior on sigma: compare yours with the task's."
             )
-    if _fits_without_shrinking(posterior, counts):
-        return "The effects look as if every district stood alone: does sigma enter your model?"
+    if _is_the_prior(posterior["sigma"], sigma_prior):
+        return "The draws of sigma are those of its prior: does sigma enter your model?"
     for name, table in others.items():
         if len(table) == size and _fits(posterior, _exact(table, sigma_prior)):
             return f"The draws would be right for the data of {name}."
     return "Compare your model with the task line by line: priors, data, order."
 
 
-def _fits_without_shrinking(posterior: xr.Dataset, counts: pd.DataFrame) -> bool:
-    rate = ((counts["users"] + 0.5) / (counts["women"] + 1)).to_numpy()
-    alone = logit(rate)
-    means = posterior["alpha"].mean(("chain", "draw")).to_numpy()
-    sds = posterior["alpha"].std(("chain", "draw")).to_numpy()
-    largest = int(np.argmax(counts["women"].to_numpy()))
-    smallest = int(np.argmin(counts["women"].to_numpy()))
-    return bool(abs(means[largest] - alone[largest]) < sds[largest] and sds[smallest] > 3 * sds[largest])
+def _is_the_prior(draws: xr.DataArray, prior: Any) -> bool:
+    """Whether draws of a parameter are those of its prior, within Monte Carlo error."""
+    one = draws.to_dataset(name="x")
+    errors = [float(az.mcse(one, method=kind)["x"]) for kind in ("mean", "sd")]
+    off = np.abs([float(draws.mean()) - prior.mean(), float(draws.std()) - prior.std()])
+    return bool((off <= WITHIN * np.array(errors) + SLACK * prior.std()).all())
 
 
 # ---------------------------------------------------------------------------------------------
