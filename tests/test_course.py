@@ -1,6 +1,7 @@
 """Data of one's own: keyed, stable, tried; and verdicts that know Monte Carlo error."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pymc as pm
 import pytest
 import scipy.stats
 import xarray as xr
+from conftest import ROOT
 
 from fieldguide.course import (
     CourseError,
@@ -329,6 +331,24 @@ def test_what_cannot_be_read_gets_no_points_and_a_sentence(right, words):
     verdict, _ = judged(UNREADABLE[words](right))
     assert verdict.points == 0
     assert words in str(verdict)
+
+
+def test_what_the_page_for_teachers_shows_runs(monkeypatch, tmp_path, capsys):
+    """The instructor's snippet with the key, the student's without it, in the student's folder."""
+    text = (ROOT / "book" / "teach.md").read_text(encoding="utf-8")
+    handout, verdict = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.setenv(KEY, SECRET)
+    names: dict = {}
+    exec(handout, names)
+    monkeypatch.delenv(KEY)
+    monkeypatch.chdir(tmp_path / "handout" / "ada")
+    names["draws"] = sampled(personal_districts("ada", COURSE))
+    exec(verdict, names)
+    assert names["verdict"].passed
+    assert "10 of 10 points" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "handout" / "bob")
+    with pytest.raises(CourseError, match="not that of 'ada'"):
+        exec(verdict, names)
 
 
 # ---------------------------------------------------------------------------------------------
