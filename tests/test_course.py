@@ -315,6 +315,9 @@ UNREADABLE = {
     "some draws of sigma are not numbers": lambda fit: with_posterior(
         fit, sigma=posterior_of(fit)["sigma"] * np.nan
     ),
+    "sigma does not move": lambda fit: with_posterior(
+        fit, sigma=0 * posterior_of(fit)["sigma"] + float(posterior_of(fit)["sigma"].mean())
+    ),
     "sigma has dimensions": lambda fit: with_posterior(fit, sigma=posterior_of(fit)["alpha"]),
     "fewer than two chains": lambda fit: xr.DataTree.from_dict(
         {name: fit[name].to_dataset().isel(chain=[0]) for name in ("posterior", "sample_stats")}

@@ -152,7 +152,7 @@ def judge_districts(
     readable = Criterion("draws that can be read", 1, 1, "the variables are there, and all are numbers.")
     gaps = _gaps(posterior, exact)
     answer = list(_answer(gaps))
-    if (gaps["off"] > gaps["allowed"]).any():
+    if _wrong(gaps).any():
         hint = _likely_mistake(posterior, counts, sigma_prior, others or {})
         answer = [
             one if one.met else dataclasses.replace(one, words=f"{one.words} {hint}".strip())
@@ -203,6 +203,8 @@ def _read(draws: Any, exact: Posterior) -> tuple[xr.Dataset, xr.Dataset]:
             raise _Unreadable(f"{name} has dimensions {', '.join(map(str, one.dims))}.")
         if not np.isfinite(one).all():
             raise _Unreadable(f"some draws of {name} are not numbers.")
+        if float(one.std(("chain", "draw")).min()) < 1e-9:
+            raise _Unreadable(f"{name} does not move: a number that is repeated is no draw.")
     (inner,) = (dim for dim in posterior["alpha"].dims if dim not in ("chain", "draw"))
     posterior = posterior.rename({inner: "district"}) if inner != "district" else posterior
     size = exact.mean.sizes["district"]
@@ -271,8 +273,13 @@ def _gaps(posterior: xr.Dataset, exact: Posterior) -> pd.DataFrame:
     return table
 
 
+def _wrong(gaps: pd.DataFrame) -> pd.Series:
+    """Say which figures are farther off than they may be; draws that do not move have no allowance."""
+    return ~(gaps["off"] <= gaps["allowed"])
+
+
 def _answer(gaps: pd.DataFrame) -> Iterator[Criterion]:
-    wrong = gaps["off"] > gaps["allowed"]
+    wrong = _wrong(gaps)
     coarse = bool((gaps["allowed"].xs("mean", level="kind") > COARSE).any())
     for kind, possible, words in (("mean", 4, "means"), ("sd", 2, "standard deviations")):
         if coarse and not wrong.any():
