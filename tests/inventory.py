@@ -15,6 +15,7 @@ import scipy.stats
 from chapters import calls, cells, constants, run, source, statements
 from conftest import ROOT
 
+from fieldguide.course.personal import SHORTEST_KEY
 from fieldguide.data import (
     QUESTION_SITES,
     load_bangladesh,
@@ -633,7 +634,7 @@ TEXT: dict[str, list[str]] = {
         "under {'HalfNormal(%g)' % both_priors[0]} and under {'HalfNormal(%g)' % both_priors[1]}.",
         "of the {students['school'].nunique()} schools",
     ],
-    "book/teach.md": ["CC BY {4.0}"],
+    "book/teach.md": ["secrets.token_hex({SHORTEST_KEY})", "CC BY {4.0}"],
     "README.md": [
         f"the {SURVEY} Bangladesh Fertility Survey ({THREE} women)",
         "Python {lowest_python()} or later",
