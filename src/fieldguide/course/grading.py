@@ -323,10 +323,9 @@ def _likely_mistake(
         ):
             if _fits(posterior.assign(sigma=posterior["sigma"] ** power), exact):
                 return f"Your {words}"
-    for one, other in itertools.combinations(("alpha_bar", "sigma"), 2):
-        swapped = posterior.assign({one: posterior[other], other: posterior[one]})
-        if (swapped["sigma"] > 0).all() and _fits(swapped, exact):
-            return f"{one} and {other} have each other's draws."
+    swapped = posterior.assign(alpha_bar=posterior["sigma"], sigma=posterior["alpha_bar"])
+    if _fits(swapped, exact):
+        return "alpha_bar and sigma have each other's draws."
     for prior in LIKELY_PRIORS:
         if prior_name(prior) != prior_name(sigma_prior) and _fits(posterior, _exact(counts, prior)):
             return (

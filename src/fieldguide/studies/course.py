@@ -32,8 +32,8 @@ SEEDS = (1, 2)
 """Each pick is fitted with these."""
 
 CENTERED_TARGET, NON_CENTERED_TARGET = 0.8, 0.99
-TROUBLE, HEALTHY = 20, 0
-"""Divergences of 4000: at least so many where a form must be in trouble, at most where it must not."""
+TROUBLE = 20
+"""Divergences of 4000, at least, where a form must be in trouble."""
 
 _compiling = threading.Lock()
 
