@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from fieldguide.course.faults import faulty_fit
 from fieldguide.data import count_by_district, load_bangladesh, load_schools, simulate_trial, stored
 
 KEY = "FIELDGUIDE_COURSE_KEY"
@@ -254,6 +255,9 @@ def schools_of(pick: int) -> pd.DataFrame:
 def personal_fit(student: str, course: str, *, token: str | None = None) -> xr.DataTree:
     """Return a student's fit of the three districts, with one fault, or none, that is not named.
 
+    For the instructor, who saves it (``to_zarr``) and hands out the folder: whoever can call this with a
+    token can also look up which fault was drawn.
+
     Parameters
     ----------
     student, course, token
@@ -264,7 +268,5 @@ def personal_fit(student: str, course: str, *, token: str | None = None) -> xr.D
     DataTree
         ``posterior`` and ``sample_stats`` without the record of how they were made.
     """
-    from fieldguide.course.faults import faulty_fit
-
     fault, seed = _drawn(student, course, token, "fit")["pick"].rsplit("-", 1)
     return faulty_fit(fault, int(seed))
