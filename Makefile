@@ -53,6 +53,19 @@ axe: env  ## let axe look at every page, wide and narrow, light and dark, folds 
 lab: env  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab notebooks
 
+.PHONY: student handout grade
+student: env  ## make the folder for students: chapters and assignments, without solutions
+	@.venv/bin/python -m fieldguide.course student
+
+# COURSE is the course's folder; see the guide for instructors in book/teaching.
+handout: env  ## write what each student of a course is given: COURSE=folder
+	@test -n "$(COURSE)" || { echo "Say which course: make handout COURSE=folder"; exit 1; }
+	@.venv/bin/python -m fieldguide.course handout "$(COURSE)" $(ASSIGNMENT)
+
+grade: env  ## grade what was handed in: COURSE=folder ASSIGNMENT=cure, DASK=address
+	@test -n "$(COURSE)" || { echo "Say which course: make grade COURSE=folder ASSIGNMENT=cure"; exit 1; }
+	@.venv/bin/python -m fieldguide.course grade "$(COURSE)" $(ASSIGNMENT) $(if $(SUBMISSIONS),--submissions "$(SUBMISSIONS)") $(if $(DASK),--dask $(DASK))
+
 .PHONY: seeds mutants
 # "make seeds 20" and "make seeds N=20" are the same; the number is no job of its own.
 ifneq ($(filter seeds,$(MAKECMDGOALS)),)
@@ -97,6 +110,7 @@ linkcheck: env  ## follow every link that leads out of the book, and list those 
 lock: $(filter .uv/bin/uv,$(UV))  ## renew uv.lock and requirements.txt after a change in pyproject.toml
 	$(UV) lock
 	$(UV) export --locked --extra book --no-hashes --no-header --no-emit-project --no-dev --no-annotate --quiet > requirements.txt
+	$(UV) export --locked --extra course --no-hashes --no-header --no-emit-project --no-dev --no-annotate --quiet > assignments/requirements.txt
 
 clean:  ## delete what was built, keep the environment
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

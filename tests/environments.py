@@ -3,15 +3,17 @@
 Takes minutes and needs a package index, so it is not a test that pytest collects:
 
     make environments                 every door, chapter 3
-    make environments DOORS=download  one of them: requirements, conda, download
+    make environments DOORS=download  one of them: requirements, conda, download, handout
 
 ``requirements`` and ``conda`` start from what is committed, ``download`` from the wheel and from the
-notebook that the built page offers. Exits with 0 if the chapter ran behind every door, else with 1.
+notebook that the built page offers, ``handout`` from the folder that students are given, where an
+assignment is run as well. Exits with 0 if the chapter ran behind every door, else with 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -22,6 +24,8 @@ from tempfile import TemporaryDirectory
 
 import yaml
 from canary import ROOT, copy_checkout, run
+
+from fieldguide.course import student_token
 
 WITH_PIP = "python -m pip install -r requirements.txt -e ."
 WITH_CONDA = "conda env create -f environment.yml"
@@ -85,10 +89,24 @@ def download(folder: Path) -> Path:
     return python
 
 
+def handout(folder: Path) -> Path:
+    """Make what students are told to make, from the folder that they are given, and solve there."""
+    call(sys.executable, *"-m fieldguide.course student".split(), folder / "student", cwd=ROOT)
+    python = bare(folder / "env")
+    call(python, *"-m pip install -q -r requirements.txt".split(), cwd=folder / "student")
+    about = {"student": "ada", "course": "bayes", "token": student_token("ada", "bayes", "k" * 16)}
+    (folder / "student" / "student.json").write_text(json.dumps(about), encoding="utf-8")
+    place = folder / "student" / "assignments" / "02_cure"
+    shutil.copy(ROOT / "_build" / "course" / "02_cure" / "autograder" / "02_cure.ipynb", place)
+    call(python.with_name("jupyter-execute"), "02_cure.ipynb", cwd=place)
+    return python
+
+
 DOORS: dict[str, Callable[[Path], Path]] = {
     "requirements": requirements,
     "conda": conda,
     "download": download,
+    "handout": handout,
 }
 
 

@@ -9,13 +9,16 @@ such as a year. In the code of chapters, … stands where a value is put in.
 import ast
 import importlib.metadata
 import re
+from functools import cache
 
 import numpy as np
 import scipy.stats
 from chapters import calls, cells, constants, run, source, statements
 from conftest import ROOT
 
-from fieldguide.course.personal import SHORTEST_KEY
+from fieldguide.course.personal import SHORTEST_KEY, schools_of
+from fieldguide.course.reports import ALIKE
+from fieldguide.course.sandbox import Limits
 from fieldguide.data import (
     QUESTION_SITES,
     load_bangladesh,
@@ -29,9 +32,32 @@ from fieldguide.fits import sample, sample_seeds
 from fieldguide.models.schools import LKJ_ETA, PRIORS
 from fieldguide.priors import TrialPriors, prior_name
 from fieldguide.published import NAMES, published
+from fieldguide.reference import exact_posterior, schools_posterior
+from fieldguide.reml import cross_products
 from fieldguide.scores import SMALL_SIGMA, THRESHOLDS, is_wrong
 from fieldguide.studies import districts, studies, trial
 from fieldguide.studies.schools import SHARES
+
+RIGHT = ("non-centered", "centered with care", "Bambi")
+
+
+def _verdicts(styles):
+    """What was handed in of some styles of the stored verdicts."""
+    table = stored("course_verdicts").table
+    return table[table["style"].isin(styles) & table["handed_in"]]
+
+
+def judged(*styles):
+    return len(_verdicts(styles))
+
+
+def lost(*styles):
+    return int((~_verdicts(styles)["passed"]).sum())
+
+
+def average(style):
+    return round(float(_verdicts([style])["points"].mean()), 1)
+
 
 WORDS = dict(
     enumerate(
@@ -465,6 +491,105 @@ def setting(name: str) -> int:
     return int(remedy_start[name])
 
 
+def calm_fit():
+    """The stored fit of chapter 3 that is wrong and calm, of which an answer in the rubrics speaks."""
+    wanted = f"parameterization == 'centered' and prior == {prior('mme0')!r}"
+    fits = stored("factorial").table.query(wanted)
+    smallest_ess = fits[["ess_bulk", "ess_tail"]].min(axis=1)
+    ((_, fit),) = fits[(fits["rhat"] <= T["rhat"]) & (smallest_ess >= T["ess"])].iterrows()
+    assert fit["missing_share"] > 0.5
+    return fit.to_dict() | {"ess": min(fit["ess_bulk"], fit["ess_tail"])}
+
+
+@cache
+def exact(name: str = "mme0"):
+    """The exact posterior of the three districts under the prior of a published model."""
+    counts, sigma_prior = load_three_districts(), districts.PRIORS[prior(name)]
+    return exact_posterior(counts["users"], counts["women"], sigma_prior=sigma_prior)
+
+
+def of_district(district: int, statistic: str, variable: str, name: str = "mme0") -> float:
+    return float(getattr(exact(name), statistic)[variable].sel(district=district))
+
+
+def rate(district: int, name: str = "mme0") -> str:
+    return percent(of_district(district, "mean", "p", name))
+
+
+def ends(district: int) -> list[str]:
+    """The ends of a rate's exact interval, as wide as chapter 6's intervals are."""
+    found = exact().interval(float(interval(ch6).rstrip("%")) / 100, "p")["p"].sel(district=district)
+    return [percent(float(end)) for end in found]
+
+
+def moved(district: int) -> float:
+    """By how many logits the tighter prior of chapter 5 moves a district's mean."""
+    return of_district(district, "mean", "alpha", "mme3") - of_district(district, "mean", "alpha")
+
+
+def above_half(name: str) -> list[float]:
+    """The probability that sigma is above one half, before the data of three districts and after."""
+    return [districts.PRIORS[prior(name)].sf(0.5), 1 - float(exact(name).cdf("sigma", 0.5))]
+
+
+def in_sds(district: int) -> str:
+    return two(abs(moved(district)) / of_district(district, "sd", "alpha"))
+
+
+def three(number: float) -> str:
+    return f"{number:.3f}".replace("-", "−")
+
+
+def own_schools() -> int:
+    """How many schools a student gets."""
+    return schools_of(0)["school"].nunique()
+
+
+def one(number: float) -> str:
+    return f"{number:.1f}"
+
+
+def spread_of(which: str) -> dict:
+    """What brms says of the spread of effects in the reply of chapter 10, with the data or without."""
+    return brms[which]["sd_site__intervention"]
+
+
+def correlation_of(which: str) -> dict:
+    return brms[which]["cor_site__Intercept__intervention"]
+
+
+def in_brms(kind: str) -> str:
+    """A prior in the R that the answer of chapter 10 gives."""
+    reply = (ROOT / "data" / "r_trial.R").read_text(encoding="utf-8").partition("# [reply]")[2]
+    return re.search(rf"prior\((normal\([-\d, .]+\)), class = {kind}\)", reply)[1].replace("-", "−")
+
+
+def sector_slope(model: str = "(ses | school)") -> list[float]:
+    """The difference between the sectors in the slope of ses in one of lme4's models, and its error."""
+    fit = lme4["reduced"][model]
+    return [fit["fixed"]["ses:catholic"], fit["se"]["ses:catholic"]]
+
+
+@cache
+def uncorrelated():
+    """The posterior of the schools with independent intercepts and slopes."""
+    catholic = (students["sector"] == "Catholic").astype(int)
+    sums = cross_products("math ~ ses * catholic + (ses | school)", students.assign(catholic=catholic))
+    return schools_posterior(sums, **PRIORS | {"lkj_eta": None})
+
+
+def slopes_between() -> list[float]:
+    width = float(interval(ch12).rstrip("%")) / 100
+    return uncorrelated().interval(width)["sd_slope"].to_numpy().tolist()
+
+
+def slopes_cost(model: str) -> float:
+    """What a model of the schools loses where its slopes do not vary."""
+    models = lme4["within"]
+    return models[f"{model}, (1 | school)"]["criterion"] - models[model]["criterion"]
+
+
+lme4, brms = quoted("r_schools")["fits"], quoted("r_trial")["fits"]["reply"]
 R = quoted("r_schools")["fits"]["versions"]
 sites = QUESTION_SITES
 coverage_trials = int(trial.coverage_design()["replicate"].nunique())
@@ -634,7 +759,91 @@ TEXT: dict[str, list[str]] = {
         "under {'HalfNormal(%g)' % both_priors[0]} and under {'HalfNormal(%g)' % both_priors[1]}.",
         "of the {students['school'].nunique()} schools",
     ],
-    "book/teach.md": ["secrets.token_hex({SHORTEST_KEY})", "CC BY {4.0}"],
+    "book/teaching/plans.md": ["right panel: three districts, then {word(labels.nunique())}"],
+    "book/teaching/misconceptions.md": [
+        "Between three districts and {word(labels.nunique())} not a line",
+        "district 3 stands among {word(labels.nunique())} and",
+    ],
+    "book/teaching/rubrics.md": [
+        "largest R-hat is {three(calm_fit()['rhat'])} (limit {T['rhat']})",
+        "effective sample size {round(calm_fit()['ess'])} (limit {T['ess']})",
+        "But {calm_fit()['divergences']} of {study_kept()} transitions diverged",
+        "> R-hat is {three(calm_fit()['rhat'])}, so the chains",
+        "There were {calm_fit()['divergences']} divergences",
+        "From the second it is {rate(3)} ({ends(3)[0]} to {ends(3)[1]}), which",
+        "alpha for district 3 is {two(of_district(3, 'mean', 'alpha'))} with an sd of "
+        "{two(of_district(3, 'sd', 'alpha'))}.",
+        "I used target_accept {target('mme4')} to",
+        "Under {prior('mme2')} a σ above one half has probability {two(above_half('mme2')[0])} before "
+        "the data and {two(above_half('mme2')[1])} after them; under {prior('mme3')} it has "
+        "{two(above_half('mme3')[0])} before and {two(above_half('mme3')[1])} after.",
+        "District 3 moved by {in_sds(3)} posterior standard deviations of the wide fit, from a rate of "
+        "{rate(3)} to {rate(3, 'mme3')}, because",
+        "district 1 moved by {in_sds(1)} and",
+        "is lower, {rate(3, 'mme3')} instead of {rate(3)}, and",
+        "It was {three(brms['average']['risk_difference']['mean'])} ({interval(ch10)} interval "
+        "{three(brms['average']['risk_difference']['5.5%'])} to "
+        "{three(brms['average']['risk_difference']['94.5%'])})",
+        "priors were {in_brms('Intercept')} on the intercept, {in_brms('b')} on the effect, half-normal "
+        "of scale {TrialPriors().sd.kwds['scale']} on both standard deviations and "
+        "{'LKJ(%g)' % TrialPriors().lkj_eta} on",
+        "deviation is {two(spread_of('posterior')['5.5%'])} to "
+        "{two(spread_of('posterior')['94.5%'])}, and under the prior alone it is "
+        "{two(spread_of('prior')['5.5%'])} to {two(spread_of('prior')['94.5%'])}; the correlation has "
+        "{minus(correlation_of('posterior')['5.5%'])} to {two(correlation_of('posterior')['94.5%'])} "
+        "where the prior has {minus(correlation_of('prior')['5.5%'])} to "
+        "{two(correlation_of('prior')['94.5%'])}.",
+        "({two(brms['average']['risk_difference']['mean'])}, {interval(ch10)} interval "
+        "{two(brms['average']['risk_difference']['5.5%'])} to "
+        "{two(brms['average']['risk_difference']['94.5%'])})",
+        "R-hat values were {two(1)}.",
+        "between sites was {two(spread_of('posterior')['Estimate'])}, so",
+        "whether {two(brms['average']['risk_difference']['mean'])} is a probability",
+        "Students get {word(own_schools())} schools",
+        "not the {word(own_schools())} of any",
+        "criterion is {two(lme4['tests']['deviance_lost']['(1 | school)'])} higher",
+        "freedom gives p = {three(lme4['tests']['mixture_p'])}.",
+        "(standard deviation {two(float(uncorrelated().mean['sd_slope']))}, {interval(ch12)} interval "
+        "{two(slopes_between()[0])} to {two(slopes_between()[1])}, in the",
+        "interaction is {minus(sector_slope()[0])} with a standard error of {two(sector_slope()[1])} in "
+        "the full fit, {minus(sector_slope('(ses || school)')[0])} "
+        "({two(sector_slope('(ses || school)')[1])}) with independent slopes, and "
+        "{minus(float(uncorrelated().mean['beta'][-1]))} in the posterior",
+        "anova gave p = {three(lme4['tests']['anova_p'])}, so",
+        "interaction is {minus(sector_slope('(1 | school)')[0])} (standard error "
+        "{two(sector_slope('(1 | school)')[1])})",
+        "steeper slopes (r = {two(lme4['raw_interaction']['tight']['correlation'])})",
+        "the {students['school'].nunique()} schools of the survey",
+        "cost {one(slopes_cost('within + mean'))} units of deviance, where they cost "
+        "{one(slopes_cost('within'))} without",
+        "values were below {T['rhat']}.",
+    ],
+    "book/teaching/index.md": ["secrets.token_hex({SHORTEST_KEY})", "CC BY {4.0}"],
+    "book/teaching/running.md": [
+        "It has at least {word(SHORTEST_KEY)} characters.",
+        "A notebook may take {word(Limits.seconds / 60)} minutes in all, "
+        "{word(Limits.cell_seconds / 60)} for a cell, {Limits.memory // 2**30} gigabytes for a process "
+        "and {Limits.file // 10**6} megabytes for a file.",
+        "alike by at least {ALIKE} per cent",
+        "Of {judged(*RIGHT)} right fits one lost points that it should have had: "
+        "{lost('non-centered')} of {judged('non-centered')} non-centered ones in PyMC, "
+        "{lost('centered with care')} of {judged('centered with care')} centered ones",
+        "and {lost('Bambi')} of {judged('Bambi')} in Bambi",
+        *(
+            f"| {words} | {{judged({style!r})}} | {{judged({style!r}) - lost({style!r})}} "
+            f"| {{average({style!r})}} |"
+            for style, words in {
+                "another prior": "another prior",
+                "steps too long": "steps too long: divergences not looked at",
+                "sigma forgotten": "sigma forgotten",
+                "another student's data": "another student's data",
+                "a variance for a standard deviation": "a variance for a standard deviation",
+                "another order of the districts": "another order of the districts",
+                "parameters under each other's names": "parameters under each other's names",
+                "too few draws": "too few draws",
+            }.items()
+        ),
+    ],
     "README.md": [
         f"the {SURVEY} Bangladesh Fertility Survey ({THREE} women)",
         "Python {lowest_python()} or later",

@@ -20,14 +20,15 @@ from fieldguide.studies import studies
 OUTLINE = ROOT / "tests" / "outline.txt"
 
 MARKS = re.compile(
-    r"^(?P<heading>#+ .*)$|(?<!!)\[(?P<words>[^\]]*)\]\((?P<target>[^)\s]+)\)|^ *:link: (?P<card>\S+)$",
+    r"^(?P<heading>#+ .*)$|(?<!!)\[(?P<words>[^\]]*)\]\((?P<target>[^)\s]+)\)|^ *:link: (?P<card>\S+)$"
+    r"|\{numref\}`(?P<figure>[^`]+)`",
     re.M,
 )
 
 
 def outline() -> str:
     """Return what there is now."""
-    places = [*sorted((ROOT / "book").glob("*.md")), ROOT / "README.md"]
+    places = [*sorted((ROOT / "book").glob("**/*.md")), ROOT / "README.md"]
     pages = {path: path.read_text(encoding="utf-8") for path in places}
     for path in NOTEBOOKS:
         text = [source(cell) for cell in cells(path.stem) if cell["cell_type"] == "markdown"]
@@ -51,7 +52,8 @@ def _marks(text: str) -> Iterator[str]:
         if found["heading"]:
             yield f"    {found['heading']}"
         else:
-            yield f"        [{found['words'] or ''}] -> {found['target'] or found['card']}"
+            target = found["target"] or found["card"] or found["figure"]
+            yield f"        [{found['words'] or ''}] -> {target}"
 
 
 def _claims(stem: str) -> Iterator[str]:

@@ -264,6 +264,7 @@ NO_INPUTS = [
     "src/fieldguide/preload.py",
     "src/fieldguide/build.py",
     "src/fieldguide/paper.py",
+    "src/fieldguide/slides.py",
     "src/fieldguide/studies/__main__.py",
     "src/fieldguide/py.typed",
     "data/README.md",

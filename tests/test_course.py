@@ -13,6 +13,8 @@ from conftest import ROOT
 
 from fieldguide.course import (
     CourseError,
+    enrolled,
+    fault_of,
     personal_districts,
     personal_fit,
     personal_schools,
@@ -24,6 +26,7 @@ from fieldguide.course.grading import judge_districts, judge_form
 from fieldguide.course.personal import KEY, TOKEN_FILE, _draw, admissible, three_districts
 from fieldguide.data import load_schools, stored
 from fieldguide.models import parameterization_of, varying_intercept_model
+from fieldguide.reference import exact_posterior
 
 COURSE, SECRET = "bayes-2027", "correct horse battery staple"
 STUDENTS = [f"student {k}" for k in range(300)]
@@ -154,7 +157,7 @@ def test_schools_are_whole_schools():
 
 
 def test_a_saved_fit_does_not_say_what_is_wrong_with_it(tmp_path):
-    fit = personal_fit("ada", COURSE, token=student_token("ada", COURSE, SECRET))
+    fit = personal_fit("ada", COURSE, key=SECRET)
     fit.to_zarr(tmp_path / "fit.zarr", zarr_format=2, consolidated=False)
     files = [path for path in (tmp_path / "fit.zarr").rglob(".z*") if path.is_file()]
     written = b"".join(path.read_bytes() for path in files)
@@ -162,6 +165,32 @@ def test_a_saved_fit_does_not_say_what_is_wrong_with_it(tmp_path):
     for word in (*FAULTS, "HalfNormal", "centered", "parameterization"):
         assert word.encode() not in written
     assert set(fit["posterior"].data_vars) == {"alpha_bar", "sigma", "alpha"}
+
+
+def test_only_the_key_says_what_is_wrong_with_a_saved_fit(monkeypatch):
+    with pytest.raises(CourseError, match="Only the instructor can draw a fit"):
+        personal_fit("ada", COURSE)
+    monkeypatch.setenv(KEY, SECRET)
+    faults = {name: fault_of(name, COURSE) for name in STUDENTS}
+    assert {one["fault"] for one in faults.values()} == set(FAULTS)
+    assert all((one["odd_chain"] is not None) == (one["fault"] == "mixed") for one in faults.values())
+    other = [fault_of(name, COURSE, key=SECRET + "r")["fault"] for name in STUDENTS]
+    assert other != [one["fault"] for one in faults.values()]
+
+
+def test_the_odd_chain_is_the_one_that_stands_apart():
+    mixed = next(name for name in STUDENTS if fault_of(name, COURSE, key=SECRET)["fault"] == "mixed")
+    means = personal_fit(mixed, COURSE, key=SECRET)["posterior"]["sigma"].mean("draw").values
+    apart = int(np.abs(means - np.median(means)).argmax())
+    assert apart == fault_of(mixed, COURSE, key=SECRET)["odd_chain"]
+
+
+def test_a_student_is_who_the_file_says(tmp_path):
+    (tmp_path / TOKEN_FILE).write_text(json.dumps({"student": "ada", "course": COURSE}))
+    assert enrolled() == ("ada", COURSE)
+    (tmp_path / TOKEN_FILE).unlink()
+    with pytest.raises(CourseError, match="nothing says who you are"):
+        enrolled()
 
 
 def test_an_unknown_fault_is_refused():
@@ -216,7 +245,7 @@ def test_a_right_fit_gets_all_points(right):
     verdict, _ = judged(right)
     assert verdict.passed
     assert verdict.points == verdict.possible == 10
-    verdict.assert_passed()
+    verdict.require("the right means")
 
 
 def test_a_fit_of_bambi_gets_all_points():
@@ -279,7 +308,7 @@ def test_a_mistake_loses_points_and_is_named_without_the_answer(mistake, right):
     for value in (exact["sigma"], exact["alpha_bar"]):
         assert f"{float(value):.2f}" not in str(verdict)
     with pytest.raises(AssertionError, match=words):
-        verdict.assert_passed()
+        verdict.require("the right means")
 
 
 def test_another_students_answer_is_called_that(right):
@@ -340,7 +369,7 @@ def test_what_cannot_be_read_gets_no_points_and_a_sentence(right, words):
 
 def test_what_the_page_for_teachers_shows_runs(monkeypatch, tmp_path, capsys):
     """The instructor's snippet with the key, the student's without it, in the student's folder."""
-    text = (ROOT / "book" / "teach.md").read_text(encoding="utf-8")
+    text = (ROOT / "book" / "teaching" / "index.md").read_text(encoding="utf-8")
     handout, verdict = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     monkeypatch.setenv(KEY, SECRET)
     names: dict = {}
@@ -370,21 +399,29 @@ def form(parameterization, prior=EXPONENTIAL, counts=COUNTS):
     )
 
 
+ASKED = exact_posterior(
+    COUNTS["users"].to_numpy(),
+    COUNTS["women"].to_numpy(),
+    sigma_prior=EXPONENTIAL,
+    district=list(COUNTS.index),
+).problem
+
+
 def test_the_same_posterior_in_another_geometry_gets_all_points():
-    verdict = judge_form(form("non-centered"), COUNTS, EXPONENTIAL, wanted="non-centered")
+    verdict = judge_form(form("non-centered"), ASKED, wanted="non-centered")
     assert verdict.passed
 
 
 def test_the_wrong_geometry_loses_its_two_points():
     model = form("centered")
     assert parameterization_of(model) == "centered"
-    verdict = judge_form(model, COUNTS, EXPONENTIAL, wanted="non-centered")
+    verdict = judge_form(model, ASKED, wanted="non-centered")
     assert (verdict.points, verdict.possible) == (3, 5)
 
 
 def test_a_tighter_prior_is_another_posterior():
     model = form("non-centered", scipy.stats.halfnorm(scale=0.5))
-    verdict = judge_form(model, COUNTS, EXPONENTIAL, wanted="non-centered")
+    verdict = judge_form(model, ASKED, wanted="non-centered")
     assert (verdict.points, verdict.possible) == (4, 5)
     assert "a prior differs" in str(verdict)
 
@@ -397,11 +434,11 @@ def test_a_model_that_forgets_sigma_is_not_recognised():
         alpha = pm.Deterministic("alpha", alpha_bar + z, dims="district")
         n, y = COUNTS["women"].to_numpy(), COUNTS["users"].to_numpy()
         pm.Binomial("users", n, logit_p=alpha, observed=y, dims="district")
-    verdict = judge_form(model, COUNTS, EXPONENTIAL, wanted="non-centered")
+    verdict = judge_form(model, ASKED, wanted="non-centered")
     assert verdict.criteria[0].points == 0
 
 
 def test_what_is_no_model_gets_nothing():
-    verdict = judge_form("model", COUNTS, EXPONENTIAL, wanted="centered")
+    verdict = judge_form("model", ASKED, wanted="centered")
     assert verdict.points == 0
     assert "this is a str" in str(verdict)

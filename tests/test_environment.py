@@ -36,16 +36,17 @@ def test_requirements_are_the_lock():
     assert found <= set(pinned)  # the rest comes from extras of these
 
 
-def test_requirements_are_a_fresh_export():
+@pytest.mark.parametrize("name", ["requirements.txt", "assignments/requirements.txt"])
+def test_requirements_are_a_fresh_export(name):
     uv = find_uv()
     if uv is None:
         pytest.skip(NO_UV)
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
-    options = re.search(r"\$\(UV\) export (.*) > requirements\.txt", recipe).group(1).split()
+    options = re.search(rf"\$\(UV\) export (.*) > {re.escape(name)}\n", recipe).group(1).split()
     export = subprocess.run(
         [uv, "export", *options, "--offline"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert export.stdout == (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    assert export.stdout == (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_environment_for_conda_uses_the_same_versions():

@@ -94,6 +94,53 @@ def test_what_the_book_folds_is_folded_in_jupyterlab(path):
         assert folds == expected | ({"outputs_hidden"} if "hide-cell" in tags else set()), cell.source
 
 
+def questions_of(path):
+    """Return a chapter's questions as (number, text, [(option, feedback), ...])."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    asked = re.findall(r"^## Check yourself\n(.*?)^## Exercises$", text, flags=re.M | re.S)
+    assert len(asked) == text.count("## Check yourself") == 1
+    parts = re.split(r"^\*\*(\d+\.[a-z])\*\* (.+)$", asked[0], flags=re.M)[1:]
+    option = re.compile(r"^<details><summary>([^<]+)</summary>\n\n([^<]+)\n\n</details>$", re.M)
+    return [
+        (number, question, option.findall(options))
+        for number, question, options in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    ]
+
+
+def place_of_the_right_option(options):
+    (place,) = (k for k, (_, feedback) in enumerate(options) if feedback.startswith("Yes. "))
+    return place
+
+
+@chapters
+def test_three_questions_stand_before_the_exercises(path):
+    """One option of each is right, and the others say what is true instead."""
+    questions = questions_of(path)
+    assert [number for number, _, _ in questions] == [f"{int(path.stem[:2])}.{k}" for k in "abc"]
+    for number, question, options in questions:
+        assert question.endswith("?"), number
+        assert 3 <= len(options) <= 4, number
+        assert len({words for words, _ in options}) == len(options), number
+        for words, feedback in options:
+            # A summary shows marks of Markdown as they are.
+            assert re.fullmatch(r"[^$`*\[\]&>]+\.", words), words
+            assert re.match(r"(Yes|No|Partly)\. \S", feedback), feedback
+            assert len(feedback.split()) >= 12, feedback
+        place_of_the_right_option(options)
+    assert len({place_of_the_right_option(options) for _, _, options in questions}) > 1
+
+
+def test_the_form_of_an_option_does_not_say_whether_it_is_right():
+    """Options of a question are about as long, and over the book each place is right as often."""
+    asked = [options for path in NOTEBOOKS for _, _, options in questions_of(path)]
+    for options in asked:
+        lengths = [len(words) for words, _ in options]
+        assert max(lengths) < 1.2 * min(lengths), options
+    places = [place_of_the_right_option(options) for options in asked]
+    assert all(0.15 < places.count(place) / len(asked) < 0.35 for place in range(4))
+
+
 @chapters
 def test_exercises_with_and_without_code(path):
     """Five or more, three of them solved in code that runs and two in words."""

@@ -334,7 +334,7 @@ def test_cells_beyond_the_usual_limits_are_tinted(site):
 
 
 def test_a_teacher_is_told_what_each_chapter_teaches_and_takes(site):
-    listed = soup_of(site / "book/teach.html").select("dl.findings")[0]
+    listed = soup_of(site / "book/teaching/index.html").select("dl.findings")[0]
     assert [link["href"].rpartition("/")[2] for link in listed.select("dt a")] == [
         page.rpartition("/")[2] for page in CHAPTERS
     ]

@@ -21,7 +21,7 @@ from quick_fits import square
 from fieldguide.data import DataError, stored
 from fieldguide.grid import cross, kept_fits, run_grid, versions
 from fieldguide.studies import Study, studies
-from fieldguide.studies import __main__ as command_line
+from fieldguide.studies import cluster as cluster_module
 from fieldguide.studies.__main__ import main
 from fieldguide.studies.code import code_digest
 from fieldguide.studies.make import kept, make, state
@@ -348,7 +348,7 @@ def test_the_command_line_makes_lists_and_finds_stale_tables(sample, tmp_path, c
 
 
 def test_the_command_line_says_what_it_cannot_do(sample, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command_line, "WAIT_FOR_SCHEDULER", 1)
+    monkeypatch.setattr(cluster_module, "WAIT_FOR_SCHEDULER", 1)
     chosen, to = [squares(sample(), 3)], ["--to", str(tmp_path / "tables")]
     with pytest.raises(SystemExit):
         main(["circles"], chosen)
@@ -362,7 +362,7 @@ def test_the_command_line_says_what_it_cannot_do(sample, tmp_path, capsys, monke
 
 def test_a_cluster_without_workers_or_of_another_state_is_refused(monkeypatch, tmp_path, capsys):
     chosen, to = [squares(square, 3)], ["--to", str(tmp_path / "tables")]
-    monkeypatch.setattr(command_line, "WAIT_FOR_WORKERS", 1)
+    monkeypatch.setattr(cluster_module, "WAIT_FOR_WORKERS", 1)
     with LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         assert main(["squares", "--dask", address, *to], chosen) == 1
@@ -370,7 +370,7 @@ def test_a_cluster_without_workers_or_of_another_state_is_refused(monkeypatch, t
         cluster.scale(1)
         # The worker, a thread of this process, finds another version at the second look.
         seen = iter([versions(), versions() | {"python": "2.7.18"}])
-        monkeypatch.setattr(command_line, "versions", lambda: next(seen))
+        monkeypatch.setattr(cluster_module, "versions", lambda: next(seen))
         assert main(["squares", "--dask", address, *to], chosen) == 1
         assert f"python 2.7.18 (here {versions()['python']})" in capsys.readouterr().err
     assert not (tmp_path / "tables" / "squares.parquet").exists()

@@ -10,6 +10,7 @@ import ast
 import inspect
 import math
 import re
+import tomllib
 from functools import cache
 
 import numpy as np
@@ -20,6 +21,7 @@ import scipy.stats
 from chapters import cells, run, source, statements
 from conftest import NOTEBOOKS, ROOT
 from inventory import CODE, FACTS, TEXT
+from mdit_py_plugins.anchors.index import slugify
 from outline import OUTLINE, outline, prose
 from pybtex.database import parse_file
 from pytensor.graph.traversal import ancestors
@@ -31,7 +33,11 @@ from fieldguide.sphinx_ext import author_and_year
 
 STEMS = [path.stem for path in NOTEBOOKS]
 PAGES = ["README.md", "CONTRIBUTING.md", "data/README.md"]
-PAGES += sorted(f"book/{path.name}" for path in (ROOT / "book").glob("*.md"))
+PAGES += sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("book", "book/teaching")
+    for path in (ROOT / folder).glob("*.md")
+)
 every_text = pytest.mark.parametrize("name", STEMS + PAGES)
 
 DISTRIBUTION = "Normal|HalfNormal|Exponential|Binomial|LKJ|Beta"
@@ -98,6 +104,43 @@ def test_a_link_to_a_chapter_says_its_number_or_its_title(name):
             assert int(number[1]) == int(stem[:2]), (words, target)
         elif words:  # without words Sphinx writes the title
             assert words in {titles()[stem], *OTHER_WORDS.get(stem, ())}, (words, target)
+
+
+@cache
+def headings(path) -> dict[str, str]:
+    """Return the headings of a chapter or a page by the anchor that a link to them has."""
+    name = path.stem if path.stem in STEMS else path.relative_to(ROOT).as_posix()
+    text = prose("\n\n".join(markdown(name)))
+    found = re.findall(r"^#{1,3} (.*)$", text, flags=re.M)
+    plain = [re.sub(r"\]\([^)]*\)|[\[*`]", "", heading) for heading in found]
+    return {slugify(heading): heading for heading in plain}
+
+
+@every_text
+def test_a_link_to_a_section_has_its_heading_or_the_number_of_its_exercise(name):
+    for words, target in links("\n".join(markdown(name))):
+        page, _, anchor = target.partition("#")
+        if not anchor or target.startswith("http"):
+            continue
+        path = (NOTEBOOKS[0] if name in STEMS else ROOT / name).parent.joinpath(page or name).resolve()
+        assert anchor in headings(path), f"{name}: {target} has no such heading"
+        heading = headings(path)[anchor]
+        if path.suffix == ".ipynb":
+            exercise = re.fullmatch(r"exercise (\d+\.\d+)", words, re.IGNORECASE)
+            question = re.fullmatch(r"question (\d+\.[a-z])", words, re.IGNORECASE)
+            said = squeezed(words) == heading
+            if exercise:
+                said = heading.startswith(f"{exercise[1]} ")
+            if question:
+                asked = f"**{question[1]}** " in "\n".join(markdown(path.stem))
+                said = asked and heading == "Check yourself"
+            assert said, f"{name}: {words!r} leads to {heading!r}"
+
+
+@every_text
+def test_a_numbered_figure_or_table_is_one_of_a_chapters(name):
+    shown = set(tomllib.loads((ROOT / "tests" / "figures.toml").read_text(encoding="utf-8")))
+    assert set(re.findall(r"\{numref\}`([^`]*)`", "\n".join(markdown(name)))) <= shown
 
 
 @every_text
@@ -496,15 +539,22 @@ def strings(stem: str) -> list[str]:
 
 
 def settled(text: str) -> str:
-    """Leave out the numbers that other tests account for: of citations, links, exercises, equations."""
+    """Leave out the numbers that other tests account for, such as those of citations and exercises.
+
+    Minutes of lesson plans and points of graded answers are summed by `test_teaching.py`.
+    """
     text = prose(text)
     text = re.sub(r"^### \d+\.\d+ ", "### ", text, flags=re.M)
+    text = re.sub(r"^\*\*\d+\.[a-z]\*\* ", "", text, flags=re.M)  # a question's
     text = re.sub(r"(^# |\[)\d+\. ", r"\1", text, flags=re.M)  # a title and a link to it
     text = re.sub(r"\[[^\]]*\]\([^)\s]*references\.md\)", "", text)
     text = re.sub(r"\[[^\]]*\]\(https?://[^)]*\)", "", text)
     text = re.sub(r"\[chapter \d+\]\([^)\s]*\)", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"\[[^\]]*\]\([^)\s]*\.ipynb#[^)\s]*\)", "", text)  # a section, an exercise
+    text = re.sub(r"^(?:\| \d+ to \d+ |(#+ .*) \(\d+ minutes\)$)", r"\1", text, flags=re.M)  # a plan
+    text = re.sub(r"^(\| Together) (\| \d+ of \d+ )+", r"\1 ", text, flags=re.M)  # points
     text = re.sub(r"\]\([^)\s]*\)", "]", text)
-    text = re.sub(r"`(?:tcp|http)[^`]*`|\d{2}_\w+|\b[0-9a-f]{64}\b", "", text)
+    text = re.sub(r"\{numref\}`[^`]*`|`(?:tcp|http)[^`]*`|\d{2}_\w+|\b[0-9a-f]{64}\b", "", text)
     for equation in equations(text):
         if distributions(equation):
             text = text.replace(equation, "")

@@ -106,17 +106,22 @@ def chapters_of(root: Path) -> list[Chapter]:
         article = BeautifulSoup(text, "html.parser").select_one("article")
         assert article is not None, page
         lay_out(article)
-        names = {f"{other}.html": f"{Path(other).name}.xhtml" for other in pages}
+        names = {f"{other}.html": f"{_name(other)}.xhtml" for other in pages}
         for link in article.select("a[href]"):
             link["href"] = _address(str(link["href"]), page, names)
         for image in article.select("img"):
             image["src"] = urljoin(f"{page}.html", str(image["src"]))
         title = article.h1.get_text() if article.h1 else page
-        chapters.append(Chapter(Path(page).name, title, opens.get(page, ""), article))
+        chapters.append(Chapter(_name(page), title, opens.get(page, ""), article))
     lost = dead_links(chapters)
     if lost:
         raise PaperError("these links lead nowhere:\n" + "\n".join(lost))
     return chapters
+
+
+def _name(page: str) -> str:
+    """Return the name of a page in the bound book, such as ``03_centered`` or ``teaching-plans``."""
+    return "-".join(Path(page).parts[1:])
 
 
 def _address(link: str, page: str, names: dict[str, str]) -> str:
@@ -171,6 +176,8 @@ def lay_out(article: Any) -> None:
         picture.unwrap()
     for link in article.select("a.image-reference"):
         link.unwrap()
+    for link in article.select(".decks dt a, a.download"):
+        link.unwrap()  # slides and files are for the screen
     for card in article.select(".sd-card"):
         title = card.select_one(".sd-card-title").get_text(strip=True)
         text = card.select_one(".sd-card-text").get_text(strip=True)

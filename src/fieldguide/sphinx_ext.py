@@ -4,6 +4,7 @@
   everything their results depend on (the package, the data, the lock), not only on their cells.
 - Figures and tables shown with :mod:`fieldguide.page` become numbered Sphinx figures and tables.
 - An image without alternative text fails the build.
+- Slides are made of the written pages (``fieldguide.slides``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import textwrap
 import threading
 from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Sequence
+from os.path import relpath
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,6 +47,7 @@ from fieldguide.html import BRANCH, about, finish_site, repository_address, site
 from fieldguide.kernel import PARENT, stop_with
 from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
 from fieldguide.paper import link_editions
+from fieldguide.slides import FOLDER, SlideError, read_deck, sources, write_decks
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ BUT_NOT_ON = (
     "preload.py",
     "build.py",
     "paper.py",
+    "slides.py",
     "__main__.py",
 )
 """Modules that run notebooks and lay out what they show, or are for the command line only."""
@@ -353,17 +357,7 @@ class Findings(SphinxDirective):
             sentence = next((one for one in claims if words in one), None)
             if sentence is None:
                 raise self.error(f"{page} claims nothing with the words {words!r}")
-            link = addnodes.pending_xref(
-                "",
-                nodes.inline(text=page),
-                refdomain="std",
-                reftype="doc",
-                reftarget=f"/{page}",
-                refexplicit=False,
-                refwarn=True,
-                refdoc=self.env.docname,
-            )
-            term = nodes.term("", "", link)
+            term = nodes.term("", "", link_to(page, self.env.docname))
             said = nodes.definition("", nodes.paragraph(text=sentence))
             found += nodes.definition_list_item("", term, said)
         return [found]
@@ -417,6 +411,42 @@ def shown_by(directive: SphinxDirective, notebook: str, mime: str) -> Iterator[A
         for output in cell.get("outputs", []):
             if mime in output.get("data", {}):
                 yield output["data"][mime]
+
+
+def link_to(page: str, here: str) -> nodes.Node:
+    """Return a link from one page to another, with its title."""
+    return addnodes.pending_xref(
+        "",
+        nodes.inline(text=page),
+        refdomain="std",
+        reftype="doc",
+        reftarget=f"/{page}",
+        refexplicit=False,
+        refwarn=True,
+        refdoc=here,
+    )
+
+
+class Decks(SphinxDirective):
+    """List the decks of slides, each with its chapter and the number of its slides."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the list: the title of each deck with its link, and what it is for."""
+        here = self.env.docname
+        listed = nodes.definition_list(classes=["findings", "decks"])
+        for path in sources(Path(self.env.srcdir)):
+            self.env.note_dependency(str(path))
+            try:
+                deck = read_deck(path)
+            except SlideError as error:
+                raise self.error(f"{path.name}: {error}") from None
+            deck_file = relpath(f"{FOLDER}/{path.stem}.html", os.path.dirname(here))
+            link = nodes.reference("", deck.title, refuri=deck_file)
+            said = nodes.paragraph("", "", nodes.Text(f"{len(deck.slides)} slides for "))
+            said += [link_to(deck.chapter, here), nodes.Text(".")]
+            term = nodes.term("", "", nodes.inline("", "", link))
+            listed += nodes.definition_list_item("", term, nodes.definition("", said))
+        return [listed]
 
 
 class Chapters(SphinxDirective):
@@ -616,6 +646,8 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
         card = Path(app.config.nb_execution_cache_path) / CARD
         if card.is_file():
             shutil.copyfile(card, Path(app.outdir) / "_static" / CARD)
+        for fault in write_decks(Path(app.srcdir), Path(app.outdir), app.config.html_baseurl):
+            logger.warning(fault.words, location=fault.place, type="fieldguide", subtype="slides")
         link_editions(Path(app.srcdir), Path(app.outdir))
         if app.config.html_baseurl:
             pages = [f"{page}.html" for page in pages_of_toc(Path(app.srcdir))]
@@ -638,6 +670,7 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("figure-from", FigureFrom)
     app.add_directive("findings", Findings)
     app.add_directive("chapters", Chapters)
+    app.add_directive("decks", Decks)
     app.add_node(chapters_here)
     app.add_config_value("fieldguide_repository", "", "env", str)
     app.add_directive("editions", Editions)

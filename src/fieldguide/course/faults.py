@@ -14,6 +14,8 @@ from fieldguide.data import load_three_districts
 from fieldguide.fits import sample_seeds
 from fieldguide.models import varying_intercept_model
 from fieldguide.priors import SIGMA_PRIOR
+from fieldguide.reference import DistrictsPosterior, exact_posterior
+from fieldguide.scores import score
 
 FAULTS: dict[str, str] = {
     "neck": "the centered form: divergent transitions, and small values of sigma are missing",
@@ -24,6 +26,9 @@ FAULTS: dict[str, str] = {
     "sound": "nothing",
 }
 """What is wrong with a fit, by its name."""
+
+TROUBLE = 20
+"""Divergences of 4000, at least, where a form must be in trouble."""
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "neck": {"parameterization": "centered", "target_accept": 0.8},
@@ -91,6 +96,45 @@ def faulty_fit(fault: str, seed: int) -> xr.DataTree:
     for part in (posterior, statistics):
         part.attrs.clear()
     return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": statistics})
+
+
+def look(fault: str, fit: xr.DataTree) -> dict:
+    """Hold a fit against the exact answer, and say whether its fault shows as it should, alone.
+
+    Parameters
+    ----------
+    fault : str
+        One of `FAULTS`.
+    fit : DataTree
+        As `faulty_fit` returns it.
+
+    Returns
+    -------
+    dict
+        ``divergences``, ``rhat``, ``ess``, ``error`` (the largest of a mean, in posterior standard
+        deviations) and ``shows``.
+    """
+    one = score(fit, _answer(), label="the student's fit")
+    ess, error = min(one.ess_bulk, one.ess_tail), float(one.errors["sd_error"].abs().max())
+    calm = one.divergences == 0
+    quiet = not any(one.warnings.values())
+    shows = {
+        "neck": one.divergences >= TROUBLE,
+        "few-draws": calm and ess < 200 and one.rhat < 1.1,
+        "mixed": calm and one.rhat > 1.1,
+        "other-prior": quiet and error > 0.4,
+        "swapped": quiet and error > 0.4,
+        "sound": quiet and error < 0.1,
+    }
+    figures = {"divergences": one.divergences, "rhat": one.rhat, "ess": ess, "error": error}
+    return figures | {"shows": bool(shows[fault])}
+
+
+@cache
+def _answer() -> DistrictsPosterior:
+    counts = load_three_districts()
+    users, women = counts["users"].to_numpy(), counts["women"].to_numpy()
+    return exact_posterior(users, women, sigma_prior=SIGMA_PRIOR, district=list(counts.index))
 
 
 def _with_chain(chains: xr.Dataset, others: xr.Dataset, place: int) -> xr.Dataset:

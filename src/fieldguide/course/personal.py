@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from fieldguide.course.faults import faulty_fit
+from fieldguide.course.faults import FAULTS, faulty_fit, look
 from fieldguide.data import count_by_district, load_bangladesh, load_schools, simulate_trial, stored
 
 KEY = "FIELDGUIDE_COURSE_KEY"
@@ -32,6 +32,9 @@ TOKEN_FILE = "student.json"
 
 SHORTEST_KEY = 16
 LARGEST_SITE = 400
+CHAINS = 4
+"""Of a saved fit; the odd one of a mixed fit is that of its seed, as `faulty_fit` places it."""
+ATTEMPTS = 20
 
 
 class CourseError(ValueError):
@@ -95,7 +98,7 @@ def _token(student: str, course: str, token: str | None) -> bytes:
     if token is None and (key := os.environ.get(KEY)):
         token = student_token(student, course, key)
     if token is None:
-        token = _token_beside_us(student, course)
+        token = _beside_us("token")
     name = _name_in_course(student, course)
     if not re.fullmatch(r"[0-9a-f]{36}", token) or token[32:] != _check_digits(token[:32], name):
         raise CourseError(
@@ -105,22 +108,38 @@ def _token(student: str, course: str, token: str | None) -> bytes:
     return token.encode()
 
 
-def _token_beside_us(student: str, course: str) -> str:
+def _beside_us(name: str) -> str:
+    """Return an entry of the file that a student was handed, in this folder or above it."""
     for folder in (Path.cwd(), *Path.cwd().parents[:2]):
         path = folder / TOKEN_FILE
         if path.exists():
             try:
-                return str(json.loads(path.read_text(encoding="utf-8"))["token"])
+                return str(json.loads(path.read_text(encoding="utf-8"))[name])
             except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
                 raise CourseError(
-                    f"{path}: no token can be read from it ({error}); put the file back as your "
+                    f"{path}: no {name} can be read from it ({error}); put the file back as your "
                     "instructor gave it to you."
                 ) from None
     raise CourseError(
-        f"There is no {TOKEN_FILE} in this folder or above it, so nothing says that you are {student!r} "
-        f"in the course {course!r}. Put the file that your instructor gave you beside this notebook. "
-        f"(Instructors set {KEY}.)"
+        f"There is no {TOKEN_FILE} in this folder or above it, so nothing says who you are. Put the "
+        f"file that your instructor gave you beside this notebook. (Instructors set {KEY}.)"
     )
+
+
+def enrolled() -> tuple[str, str]:
+    """Return the student and the course that the file says which a student was handed.
+
+    Returns
+    -------
+    student, course : str
+        From ``student.json`` in this folder or above it.
+
+    Raises
+    ------
+    CourseError
+        If it is not there, or damaged.
+    """
+    return _beside_us("student"), _beside_us("course")
 
 
 def _draw(token: bytes, what: str, picks: Sequence) -> int:
@@ -252,21 +271,66 @@ def schools_of(pick: int) -> pd.DataFrame:
     return schools[schools["school"].isin(chosen)].reset_index(drop=True)
 
 
-def personal_fit(student: str, course: str, *, token: str | None = None) -> xr.DataTree:
+def personal_fit(student: str, course: str, *, key: str | None = None) -> xr.DataTree:
     """Return a student's fit of the three districts, with one fault, or none, that is not named.
 
-    For the instructor, who saves it (``to_zarr``) and hands out the folder: whoever can call this with a
-    token can also look up which fault was drawn.
+    For the instructor, who saves it (``to_zarr``) and hands out the folder. Fault and seed follow from
+    the key and not from the token, so that a student who has this code cannot make it again. The fault
+    shows as it should, or is tried again with another seed.
 
     Parameters
     ----------
-    student, course, token
-        See `personal_districts`.
+    student, course : str
+        See `student_token`.
+    key : str, optional
+        The instructor's; that in the environment variable ``FIELDGUIDE_COURSE_KEY`` by default.
 
     Returns
     -------
     DataTree
         ``posterior`` and ``sample_stats`` without the record of how they were made.
+
+    Raises
+    ------
+    CourseError
+        If there is no key, or no fit shows its fault.
     """
-    fault, seed = _drawn(student, course, token, "fit")["pick"].rsplit("-", 1)
-    return faulty_fit(fault, int(seed))
+    about = fault_of(student, course, key=key)
+    for attempt in range(ATTEMPTS):
+        seed = int.from_bytes(_secret(student, course, key, f"seed {attempt}")[:6])
+        if about["odd_chain"] is not None:
+            seed = CHAINS * seed + about["odd_chain"]
+        fit = faulty_fit(about["fault"], seed % 2**31)
+        if look(about["fault"], fit)["shows"]:
+            return fit
+    raise CourseError(
+        f"No fit of {student!r} shows its fault in {ATTEMPTS} attempts; are versions those of the lock?"
+    )
+
+
+def fault_of(student: str, course: str, *, key: str | None = None) -> dict:
+    """Return what is wrong with a student's fit, and in which chain.
+
+    Parameters
+    ----------
+    student, course, key
+        See `personal_fit`.
+
+    Returns
+    -------
+    dict
+        ``fault``, a name in `fieldguide.course.faults.FAULTS`, and ``odd_chain``, a number or None.
+    """
+    faults = sorted(FAULTS)
+    fault = faults[_draw(_secret(student, course, key, "fault"), "fault", faults)]
+    place = _secret(student, course, key, "chain")[0] % CHAINS
+    return {"fault": fault, "odd_chain": place if fault == "mixed" else None}
+
+
+def _secret(student: str, course: str, key: str | None, what: str) -> bytes:
+    """Return what only the instructor can compute of a student."""
+    key = key or os.environ.get(KEY)
+    if not key:
+        raise CourseError(f"Only the instructor can draw a fit: set the course's key as {KEY}.")
+    name = f"fit\0{what}\0".encode() + _name_in_course(student, course)
+    return hmac.new(key.encode(), name, hashlib.sha256).digest()

@@ -21,21 +21,14 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fieldguide.data import DATA_FOLDER
-from fieldguide.grid import GridError, versions
+from fieldguide.grid import GridError
 from fieldguide.studies import Study, studies
-from fieldguide.studies.code import code_digest
+from fieldguide.studies.cluster import ClusterError, cluster
 from fieldguide.studies.make import kept, make, state
-
-WAIT_FOR_SCHEDULER = WAIT_FOR_WORKERS = 10
-"""Seconds that a cluster without workers is given."""
-
-
-class ClusterError(RuntimeError):
-    """A Dask cluster cannot be used; the message says why and what to do."""
 
 
 def main(arguments: Sequence[str] | None = None, of: Iterable[Study] | None = None) -> int:
@@ -104,7 +97,7 @@ def _make(study: Study, options: argparse.Namespace) -> int:
         with contextlib.ExitStack() as stack:
             settings = {"workers": options.workers}
             if options.dask:
-                executor, cores = stack.enter_context(_cluster(options.dask, study))
+                executor, cores = stack.enter_context(cluster(options.dask, study.fit))
                 settings = {"executor": executor, "cores": cores}
             made = make(study, options.to, **settings)
     except KeyboardInterrupt:
@@ -207,55 +200,6 @@ def _run_trial(options: argparse.Namespace) -> int:
     for path in study.save(out):
         print(path)
     return 0
-
-
-def _made_with(fit: Callable) -> dict[str, str]:
-    """Return what a fit's figures depend on besides its cell: the code, and versions by package."""
-    found = versions()
-    return {f"the code of {fit.__name__}": code_digest(fit), "python": found["python"]} | found[
-        "versions"
-    ]
-
-
-@contextlib.contextmanager
-def _cluster(address: str, study: Study) -> Iterator[tuple]:
-    """Connect to a Dask cluster whose workers have the same code; yield its executor and cores."""
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ClusterError(
-            "--dask needs the package distributed, which is not installed; the project's lock has it."
-        ) from None
-    try:
-        client = Client(address, timeout=WAIT_FOR_SCHEDULER)
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"No Dask scheduler answers at {address} ({error}). Start one with: dask scheduler"
-        ) from None
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
-        except TimeoutError:
-            raise ClusterError(
-                f"The scheduler at {address} has no workers. Start some with: dask worker {address}"
-            ) from None
-        mine = _made_with(study.fit)
-        try:
-            theirs = client.run(_made_with, study.fit)
-        except Exception as error:
-            raise ClusterError(
-                f"The workers cannot load this study ({type(error).__name__}: {error}). Install the "
-                "project there from the same lock."
-            ) from None
-        for worker, there in theirs.items():
-            other = [what for what, value in mine.items() if there[what] != value]
-            if other:
-                what = ", ".join(f"{name} {there[name]} (here {mine[name]})" for name in other)
-                raise ClusterError(
-                    f"The worker {worker} has another state of the project: {what}. Bring it to the "
-                    "same one, from the same lock, and start it again."
-                )
-        yield client.get_executor(), sum(client.nthreads().values()) or None
 
 
 if __name__ == "__main__":

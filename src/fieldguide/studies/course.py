@@ -9,9 +9,12 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pymc as pm
+import scipy.stats
+import xarray as xr
 
-from fieldguide.course.faults import FAULTS, faulty_fit
-from fieldguide.course.personal import schools_of, three_districts, trial_of
+from fieldguide.course.faults import FAULTS, TROUBLE, faulty_fit, look
+from fieldguide.course.grading import judge_diagnostics, judge_districts
+from fieldguide.course.personal import admissible, schools_of, three_districts, trial_of
 from fieldguide.data import count_by_district, load_bangladesh, load_schools, load_three_districts
 from fieldguide.fits import compiled_model, sample_seeds
 from fieldguide.models import varying_intercept_model
@@ -20,7 +23,7 @@ from fieldguide.priors import SIGMA_PRIOR
 from fieldguide.problem import count_digest
 from fieldguide.reference import exact_posterior, trial_posterior
 from fieldguide.reml import cross_products, fit_reml
-from fieldguide.scores import raised, score
+from fieldguide.scores import score
 from fieldguide.studies import Study
 from fieldguide.studies.trial_fits import diagnostics, sample_trial
 
@@ -32,9 +35,6 @@ SEEDS = (1, 2)
 """Each pick is fitted with these."""
 
 CENTERED_TARGET, NON_CENTERED_TARGET = 0.8, 0.99
-TROUBLE = 20
-"""Divergences of 4000, at least, where a form must be in trouble."""
-
 _compiling = threading.Lock()
 
 
@@ -187,30 +187,136 @@ def diagnose_fit(cell: Mapping) -> dict:
         ``admissible``.
     """
     fault, seed = cell["pick"].rsplit("-", 1)
-    counts = load_three_districts()
-    exact = exact_posterior(
-        counts["users"].to_numpy(),
-        counts["women"].to_numpy(),
-        sigma_prior=SIGMA_PRIOR,
-        district=list(counts.index),
-    )
-    one = score(faulty_fit(fault, int(seed)), exact, label="the student's fit")
-    ess = min(one.ess_bulk, one.ess_tail)
-    error = float(one.errors["sd_error"].abs().max())
-    flags = raised(
-        divergences=0, rhat=one.rhat, ess_bulk=one.ess_bulk, ess_tail=one.ess_tail, bfmi=one.bfmi
-    )
-    quiet = one.divergences == 0 and not any(flags.values())
-    shows = {
-        "neck": one.divergences >= TROUBLE,
-        "few-draws": one.divergences == 0 and ess < 200 and one.rhat < 1.1,
-        "mixed": one.divergences == 0 and one.rhat > 1.1,
-        "other-prior": quiet and error > 0.4,
-        "swapped": quiet and error > 0.4,
-        "sound": quiet and error < 0.1,
+    found = look(fault, faulty_fit(fault, int(seed)))
+    return {"fault": fault, "admissible": found.pop("shows")} | found
+
+
+# ---------------------------------------------------------------------------------------------
+# Verdicts
+
+CAREFUL = ((0.99, 4000), (0.999, 8000), (0.9995, 16000))
+"""Targets and draws that a careful student tries with the centered form, until nothing complains."""
+
+SUBMITTED = {
+    "non-centered": 1400,
+    "centered with care": 100,
+    "Bambi": 100,
+    "another prior": 60,
+    "steps too long": 60,
+    "sigma forgotten": 60,
+    "another student's data": 60,
+    "a variance for a standard deviation": 60,
+    "another order of the districts": 60,
+    "parameters under each other's names": 60,
+    "too few draws": 60,
+}
+"""How many fits of each style are judged; the first three are right."""
+
+
+def verdicts_design() -> pd.DataFrame:
+    """Return the styles with picks and seeds, Bambi's with few picks, for each is compiled anew."""
+    picks = admissible("districts")["pick"].tolist()
+    rows = []
+    for style, count in SUBMITTED.items():
+        some = picks[::50] if style == "Bambi" else picks
+        rows += [{"style": style, "pick": some[k % len(some)], "seed": 1000 + k} for k in range(count)]
+    return pd.DataFrame(rows)
+
+
+@cache
+def _submitted(style: str, pick: str) -> pm.Model:
+    """Return the model that a student of a style has written; of all but Bambi's the data can change."""
+    counts = three_districts(pick or "1-2-3")
+    users, women = counts["users"].to_numpy(), counts["women"].to_numpy()
+    if style == "Bambi":
+        import bambi as bmb  # takes seconds, and few callers need it
+
+        table = counts.reset_index().assign(district=lambda one: one["district"].astype(str))
+        spread = bmb.Prior("Normal", mu=0, sigma=bmb.Prior("Exponential", lam=1))
+        priors = {"Intercept": bmb.Prior("Normal", mu=0, sigma=1.5), "1|district": spread}
+        formula = "p(users, women) ~ 1 + (1 | district)"
+        model = bmb.Model(formula, table, family="binomial", priors=priors)
+        model.build()
+        return model.backend.model
+    if style == "sigma forgotten":
+        with pm.Model() as model:
+            alpha_bar, z = pm.Normal("alpha_bar", 0, 1.5), pm.Normal("z", shape=len(counts))
+            pm.Exponential("sigma", 1)
+            alpha = pm.Deterministic("alpha", alpha_bar + z)
+            successes, trials = pm.Data("successes_data", users), pm.Data("trials", women)
+            pm.Binomial("successes", trials, logit_p=alpha, observed=successes)
+        return model
+    form = "centered" if style in ("centered with care", "steps too long") else "non-centered"
+    prior = scipy.stats.halfnorm(scale=0.5) if style == "another prior" else SIGMA_PRIOR
+    return varying_intercept_model(users, women, parameterization=form, sigma_prior=prior, mutable=True)
+
+
+def _fit_submitted(style: str, pick: str, seed: int, **settings: float) -> xr.DataTree:
+    import nutpie
+
+    counts = three_districts(pick)
+    with _compiling:
+        compiled = compiled_model(_submitted(style, pick if style == "Bambi" else ""))
+    if style != "Bambi":
+        data = {"successes_data": counts["users"].to_numpy(), "trials": counts["women"].to_numpy()}
+        compiled = compiled.with_data(**data)
+    return nutpie.sample(compiled, seed=seed, chains=4, cores=1, progress_bar=False, **settings)
+
+
+def _edited(style: str, fit: xr.DataTree) -> xr.DataTree:
+    draws = fit["posterior"].to_dataset()
+    if style == "a variance for a standard deviation":
+        draws = draws.assign(sigma=draws["sigma"] ** 2)
+    elif style == "another order of the districts":
+        (inner,) = (dim for dim in draws["alpha"].dims if dim not in ("chain", "draw"))
+        draws["alpha"] = draws["alpha"].copy(data=draws["alpha"].isel({inner: [1, 0, 2]}).values)
+    elif style == "parameters under each other's names":
+        draws = draws.assign(sigma=draws["alpha_bar"], alpha_bar=draws["sigma"])
+    return xr.DataTree.from_dict({"posterior": draws, "sample_stats": fit["sample_stats"].to_dataset()})
+
+
+def give_verdict(cell: Mapping) -> dict:
+    """Fit as a student of some style does, and judge the fit.
+
+    Parameters
+    ----------
+    cell : mapping
+        ``style``, one of `SUBMITTED`; ``pick``; ``seed``.
+
+    Returns
+    -------
+    dict
+        ``handed_in``, whether the student saw nothing wrong or looked for nothing; ``passed``;
+        ``points`` of ten; ``means`` and ``sds``, whether these were found right; ``lost``, the
+        criteria that were not met.
+    """
+    style, pick, seed = cell["style"], cell["pick"], int(cell["seed"])
+    counts, handed_in = three_districts(pick), True
+    if style == "centered with care":
+        for target, draws in CAREFUL:
+            fit = _fit_submitted(style, pick, seed, target_accept=target, draws=draws, tune=2000)
+            handed_in = judge_diagnostics(fit).passed
+            if handed_in:
+                break
+    else:
+        target = 0.8 if style == "steps too long" else 0.99
+        draws = 25 if style == "too few draws" else 2000
+        fitted = pick
+        if style == "another student's data":
+            picks = admissible("districts")["pick"].tolist()
+            fitted = picks[(picks.index(pick) + 1 + seed) % len(picks)]
+        fit = _fit_submitted(style, fitted, seed, target_accept=target, draws=draws, tune=1000)
+        fit = _edited(style, fit)
+    verdict = judge_districts(fit, counts, SIGMA_PRIOR)
+    met = {one.what: one.met for one in verdict.criteria}
+    return {
+        "handed_in": handed_in,
+        "passed": verdict.passed,
+        "points": float(verdict.points),
+        "means": met["the right means"],
+        "sds": met["the right standard deviations"],
+        "lost": ", ".join(what for what, good in met.items() if not good),
     }
-    row = {"fault": fault, "divergences": one.divergences, "rhat": one.rhat, "ess": ess, "error": error}
-    return row | {"admissible": bool(shows[fault])}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -260,6 +366,14 @@ STUDIES = (
         fit=fit_schools,
         group=(),
         data=_schools_table,
+    ),
+    Study(
+        name="course_verdicts",
+        title="right and wrong fits of students' districts, and what the verdict on them is",
+        design=verdicts_design,
+        fit=give_verdict,
+        group=("style",),
+        data=_districts_table,
     ),
     Study(
         name="personal_fit",
