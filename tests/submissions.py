@@ -2,14 +2,21 @@
 
 Each is an edit of the solved notebook and what grading must make of it. Some mistakes show only in the
 data of the student at their place in the list, so append new ones at its end.
+
+    python tests/submissions.py singular
+
+hands in everything that is known for an assignment, as a class whose students each do one thing, grades
+it in ``_build/known`` and tells what is not as it must be (minutes; an interrupted call goes on).
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import dataclasses
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -378,7 +385,10 @@ def _reading() -> list[Submission]:
         Submission(
             "her fit handed in as one's own", after_question("q4", "own_fit = fit"), ("own fit",), hers
         ),
-        Submission("own fit centered with care", centered(CARE)),
+        Submission(
+            "own fit centered with care",
+            centered(CARE, ("(?<=target_accept=0.9995, random_seed=)1", "2")),  # 1 is not quiet
+        ),
         Submission(
             "own fit by Bambi",
             replaced(
@@ -1407,3 +1417,50 @@ def check(submission: Submission, row: dict) -> list[str]:
 
 def _among(patterns: tuple[str, ...], name: str) -> bool:
     return any(re.match(pattern, name) for pattern in patterns)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Grade what is known for an assignment; return how many were not as they must be."""
+    from fieldguide.course.classroom import Classroom, assignment, hand_out
+    from fieldguide.course.grade import grade_class
+    from fieldguide.course.sandbox import Limits
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("assignment")
+    parser.add_argument("--only", nargs="+", default=[], help="those with this in their name")
+    parser.add_argument("--cell-seconds", type=float, default=60, help="one cell may take")
+    options = parser.parse_args(arguments)
+    chosen = assignment(options.assignment).make()
+    every = {f"s{k:03d}": one for k, one in enumerate(SUBMISSIONS[chosen.name]())}
+    if options.only:
+        every = {who: one for who, one in every.items() if any(w in one.name for w in options.only)}
+    folder = Path(__file__).parents[1] / "_build" / "known" / chosen.name
+    if not folder.exists():
+        Classroom.new(folder, "known")
+    (folder / "roster.csv").write_text("student\n" + "".join(f"{who}\n" for who in every))
+    room, key = Classroom.read(folder), "known submissions, key 133"
+    if "fit.zarr" in chosen.notebook.read_text(encoding="utf-8"):
+        hand_out(room, [chosen], key=key)
+    handed_in = folder / "submissions" / chosen.name
+    handed_in.mkdir(parents=True, exist_ok=True)
+    solved = nbformat.read(chosen.solved, as_version=4)
+    for who, one in every.items():
+        out = one.edit(solved)
+        text = out if isinstance(out, bytes) else nbformat.writes(out).encode()
+        (handed_in / f"{who}.ipynb").write_bytes(text)
+    limits = Limits(seconds=3 * options.cell_seconds, cell_seconds=options.cell_seconds)
+    table, problems = grade_class(room, chosen, key=key, limits=limits)
+    rows, bad = table.set_index("student"), 0
+    for who, one in every.items():
+        row = rows.loc[who].to_dict()
+        wrong = check(one, row)
+        bad += bool(wrong)
+        print(f"{row['points']:5g} of {row['possible']:g} {one.name}", *wrong, sep="\n      ")
+    print(f"{len(every) - bad} of {len(every)} as they must be", *problems, sep="\n")
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -198,14 +198,12 @@ def test_behind_the_walls_there_is_nothing_to_find(tmp_path):
 def test_with_limits_alone_the_environment_is_empty_and_the_time_short(tmp_path):
     cells = [
         "import os\nkey = [name for name in os.environ if 'KEY' in name]",
-        "import time\ntime.sleep(60)",
+        "import time\ntime.sleep(10**6)",
     ]
-    start = time.monotonic()
     outcome = run_notebook(
-        notebook_of(*cells), ["key"], tmp_path / "run", within="limits", limits=Limits(seconds=8)
+        notebook_of(*cells), ["key"], tmp_path / "run", within="limits", limits=Limits(seconds=60)
     )
-    assert time.monotonic() - start < 40
-    assert "not done within 8 seconds" in outcome.fault
+    assert "not done within 60 seconds" in outcome.fault
     assert read_answers(tmp_path / "run" / "answers", ["key"]) == {"key": []}
 
 
@@ -222,7 +220,7 @@ def test_what_was_answered_before_the_kernel_died_is_kept(tmp_path):
 def test_memory_is_limited(tmp_path):
     code = "kept = 1\nhog = [bytearray(2**26) for _ in range(64)]"
     outcome = run_notebook(
-        notebook_of(code), ["kept"], tmp_path / "run", limits=Limits(memory=2**30, seconds=60)
+        notebook_of(code), ["kept"], tmp_path / "run", limits=Limits(memory=2**30)
     )
     assert "MemoryError" in " ".join(outcome.errors) or "died" in outcome.fault
 
@@ -506,13 +504,13 @@ def test_a_class_is_graded_and_a_killed_run_goes_on(tmp_path, made):
         str(tmp_path),
         "cure",
         "--seconds",
-        "90",
+        "180",
     ]
     students_folder = tmp_path / "graded" / "02_cure" / "students"
     work = tmp_path / "graded" / "02_cure" / "results.parquet.sqlite"
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     try:
-        deadline = time.monotonic() + 400
+        deadline = time.monotonic() + 1200
         while not (students_folder / "s1" / "executed.ipynb").exists() and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.5)
