@@ -873,6 +873,7 @@ TEXT: dict[str, list[str]] = {
         "| SHA-{256} |",
     ],
     "book/now_what.md": [
+        "NumPyro: `alpha ~ {'Normal(mu, sigma)'}`",
         "The number says: {0.5} is the middle",
         "`…_sigma`) at {0.3} or less",
         "The same at {0.7} or more",
