@@ -1028,6 +1028,7 @@ def _singular() -> list[Submission]:
     first = ("standard deviations", "correlation", "deviance")
     losses, interaction = ("lost",), ("interaction",)
     before = (*first, *losses, *interaction)
+    of_schools = (first[0], first[2], *losses, *interaction)  # the correlation is one in all of them
 
     def by_pymc(code: str, *others: tuple[str, str]) -> Callable:
         return replaced((r"(?s)import bambi as bmb.*?(?=# END SOLUTION)", code), *others)
@@ -1076,7 +1077,7 @@ def _singular() -> list[Submission]:
         ),
         Submission(
             "sds in units of the residual",
-            after_question("q1", "sd_intercept /= full.sigma\nsd_slope /= full.sigma"),
+            after_question("q1", "sd_intercept /= full.sd_residual\nsd_slope /= full.sd_residual"),
             ("standard deviations",),
         ),
         Submission(
@@ -1133,7 +1134,7 @@ def _singular() -> list[Submission]:
                 "table = with_catholic(schools)",
                 SETUP,
             ),
-            (*before, *TRUTH),
+            (*of_schools, *TRUTH),
             FIT,
         ),
         Submission(
@@ -1144,7 +1145,7 @@ def _singular() -> list[Submission]:
                 "table = with_catholic(schools)",
                 SETUP,
             ),
-            (*before, *TRUTH),
+            (*of_schools, *TRUTH),
             FIT,
         ),
         Submission(
@@ -1166,7 +1167,7 @@ def _singular() -> list[Submission]:
             ("fit",),
         ),
         # Seen with this place's student: the schools of most hardly tell the two models apart.
-        Submission("with a correlation", by_pymc(BY_SCHOOL % CORRELATED), TRUTH, (*before, *FIT)),
+        Submission("with a correlation", by_pymc(BY_SCHOOL % CORRELATED), (*FIT, *TRUTH), before),
         Submission(
             "without varying slopes in PyMC",
             by_pymc(BY_SCHOOL % OFFSETS.replace("b0 + s1 *", "b0 + 0 *")),
