@@ -90,7 +90,7 @@ cat(jsonlite::toJSON(as.list(said), auto_unbox = TRUE))
 def r(code, *packages):
     """What R prints of some code; the test is skipped where a package is missing."""
     need_r(*packages)
-    done = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(["Rscript", "-e", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -122,6 +122,15 @@ def test_a_part_leads_in_at_most_four_steps():
         assert 2 <= len(steps) <= 4, part[:40]
 
 
+def test_every_place_and_form_has_a_step():
+    grid = PAGE.partition("| | the form is centered")[2].splitlines()[2:5]
+    cells = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in grid]
+    named = re.findall(r"\n- \*\*(Low|High|Scattered)\*\*", PAGE)
+    assert [row[0] for row in cells] == [name.lower() for name in named]
+    steps = set(re.findall(r"### Step (\d)", PAGE))
+    assert {step for row in cells for step in row[1:]} <= {f"step {n}" for n in steps}
+
+
 # ---------------------------------------------------------------------------------------------
 # The snippets
 
@@ -136,13 +145,14 @@ def fits():
     return {form: sample_seeds(model, range(8), cores=1) for form, model in models.items()}
 
 
-def place(said, name):
-    return float(re.search(rf"^{name} \[(.*)\]$", said, re.MULTILINE).group(1))
+def place(said, name, bare=False):
+    number = r"(\S+)" if bare else r"\[(.*)\]"
+    return float(re.search(rf"^{name} {number}$", said, re.MULTILINE).group(1))
 
 
 def test_where_divergences_are_is_printed_and_the_limits_tell_neck_from_mouth(fits):
-    (code, _) = snippets("python", "Divergences")
-    low, high = (float(re.search(rf"at ([\d.]+) or {word}", PAGE).group(1)) for word in ("less", "more"))
+    code, *_ = snippets("python", "Divergences")
+    low, high = (float(re.search(rf"([\d.]+) or {word}", PAGE).group(1)) for word in ("less", "more"))
     for fit in fits["centered"]:
         said, _ = printed(code, fit=fit)
         assert said.startswith(f"{int(fit.sample_stats['diverging'].sum())} of 4000 transitions")
@@ -154,7 +164,7 @@ def test_where_divergences_are_is_printed_and_the_limits_tell_neck_from_mouth(fi
 
 @pytest.mark.slow
 def test_the_other_form_as_it_is_written_there_cures_the_three_districts():
-    (_, code) = snippets("python", "Divergences")
+    _, code, _ = snippets("python", "Divergences")
     _, names = printed(
         code,
         groups=[str(one) for one in COUNTS.index],
@@ -175,18 +185,39 @@ def test_the_other_form_as_it_is_written_there_cures_the_three_districts():
     assert found.errors["mcse_error"].abs().max() < 5
 
 
-def test_chains_that_disagree_are_named(fits):
+def edited(fit, **changes):
+    """A fit with other draws of some variables."""
+    changed = fit.copy()
+    changed["posterior"] = type(fit)(fit["posterior"].to_dataset().assign(changes))
+    return changed
+
+
+def test_how_far_means_moved_is_printed_in_monte_carlo_errors(fits):
+    *_, code = snippets("python", "Divergences")
+    before, fit = fits["non-centered"][:2]
+    same, _ = printed(code, before=before, fit=fit)
+    assert abs(place(same, "sigma", bare=True)) < 5
+    sigma = fit["posterior"]["sigma"]
+    shift = 10 * float(np.hypot(*(az.mcse(one)["sigma"] for one in (before, fit))))
+    moved, _ = printed(code, before=before, fit=edited(fit, sigma=sigma + shift))
+    assert place(moved, "sigma", bare=True) - place(same, "sigma", bare=True) == pytest.approx(
+        10, abs=0.2
+    )
+
+
+@pytest.mark.parametrize("sits", [True, False])
+def test_chains_that_sit_are_told_from_chains_that_wander(fits, sits):
     (code,) = snippets("python", "R-hat")
-    fit = fits["non-centered"][0].copy()
-    moved = fit["posterior"].to_dataset()
-    shift = np.array([3.0, 0, 0, 0])[:, None]
-    fit["posterior"] = type(fit)(moved.assign(sigma=moved["sigma"] + shift))
-    said, _ = printed(code, fit=fit)
-    name, means, _ = said.split("\n", 2)
+    fit = fits["non-centered"][0]
+    sigma = fit["posterior"]["sigma"]
+    by_chain = np.array([3.0, 0, 0, 0])[:, None]
+    by_half = np.repeat([[3.0, 0], [0, 3], [0, 0], [3, 3]], sigma.sizes["draw"] // 2, axis=1)
+    said, _ = printed(code, fit=edited(fit, sigma=sigma + (by_chain if sits else by_half)))
+    name, *rows = said.splitlines()
     assert name.startswith("sigma ")
-    means = np.array(means.strip("[]").split(), dtype=float)
-    assert means.argmax() == 0
-    assert means[0] > means[1:].max() + 2
+    first, second = (np.array(row.strip("[]").split(), dtype=float) for row in rows)
+    assert np.ptp(first) > 2
+    assert (np.abs(first - second).max() < 2) == sits
 
 
 def test_the_table_of_diagnostics_is_printed(fits):
@@ -211,18 +242,39 @@ fit <- suppressWarnings(brm(users | trials(women) ~ 1 + (1 | district), counts, 
   prior = c(prior(normal(0, 1.5), class = Intercept), prior(exponential(1), class = sd)),
   chains = 4, seed = 1, refresh = 0))
 %s
+before <- fit
+fit <- suppressWarnings(%s)
+%s
 """
 
 
 @pytest.mark.slow
-def test_rs_snippets_say_where_and_which():
-    code = snippets("r", "Divergences") + snippets("r", "R-hat")
-    assert len(code) == 2
+def test_rs_snippets_say_where_which_and_how_far():
+    where, moved = snippets("r", "Divergences")
+    (which,) = snippets("r", "R-hat")
+    (again,) = re.findall(r"\| brms \| `(update.*?)` \|", PAGE)
     columns = [", ".join(map(str, COUNTS[name])) for name in ("users", "women")]
-    said = r(BRMS % (*columns, "\n".join(code)), "brms", "posterior")
+    said = r(BRMS % (*columns, where + which, again.replace("))", "), refresh = 0)"), moved), "brms")
     assert re.search(r"\d+ of 4000 transitions diverged", said)
+    placed, rest = said.split("diverged\n")[1].split("\n", 2)[1:]
     assert "sd_district__Intercept" in said
-    assert len(re.findall(r"^ *1 +2 +3 +4 *$", said, re.MULTILINE)) == 2
+    assert len(re.findall(r"^ *1 +2 +3 +4 *$", rest, re.MULTILINE)) == 2
+    assert rest.count("sd_district__Intercept") >= 1, placed
+
+
+@pytest.mark.slow
+def test_rs_snippets_on_a_singular_fit_say_where_and_how_flat():
+    where, flat = snippets("r", "Boundary (singular) fit")
+    fitted = (
+        'schools <- read.csv("data/schools.csv")\n'
+        "fit <- lme4::lmer(math ~ ses * sector + (ses | school), schools)\n"
+    )
+    said = r("suppressMessages(library(lme4))\n" + fitted + where + flat, "lme4")
+    likelihoods = [float(one) for one in re.findall(r"-\d{5}\.\d+", said)[:2]]
+    assert np.ptp(likelihoods) < 0.01
+    assert re.search(r"school +\(Intercept\).*\n +ses .* 1\.00", said)
+    lost = float(re.search(r"^again .*?(\d\.\d+) +2 ", said, re.MULTILINE).group(1))
+    assert lost == pytest.approx(5.05, abs=0.05)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -300,6 +300,26 @@ def course_key() -> str:
 # What is handed out
 
 
+def check_key(room: Classroom, key: str) -> None:
+    """Refuse another key, or name of the course, than was handed out with.
+
+    Raises
+    ------
+    CourseError
+        If a token in ``handout`` does not follow from them.
+    """
+    for one in room.students:
+        path = room.folder / "handout" / one.student / TOKEN_FILE
+        if path.is_file():
+            token = json.loads(path.read_text(encoding="utf-8"))["token"]
+            if token != student_token(one.student, room.course, key):
+                raise CourseError(
+                    f"{path} has a token that does not follow from this key and course.json: one of "
+                    "them is another than when it was handed out. Set the key of then; to hand out "
+                    "anew with another one, move handout away first."
+                )
+
+
 def hand_out(
     room: Classroom, chosen: Sequence[Assignment], *, key: str, common: Iterable[Path] = ()
 ) -> int:
@@ -321,7 +341,13 @@ def hand_out(
     -------
     int
         How many folders of an assignment are new.
+
+    Raises
+    ------
+    CourseError
+        If something was handed out with another key before; nothing is changed then.
     """
+    check_key(room, key)
     new, common = 0, list(common)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(Assignment.make, chosen))

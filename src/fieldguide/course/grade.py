@@ -22,7 +22,7 @@ import pandas as pd
 import xarray as xr
 
 from fieldguide.course.answers import NoAnswer, read_answers
-from fieldguide.course.classroom import Assignment, Classroom, submissions
+from fieldguide.course.classroom import Assignment, Classroom, check_key, submissions
 from fieldguide.course.personal import (
     TOKEN_FILE,
     CourseError,
@@ -287,7 +287,7 @@ def grade_class(
         return json.dumps(common | own)
 
     first = room.students[0].student
-    _check_key(room, key)
+    check_key(room, key)
     if "fit.zarr" in assignment.notebook.read_text(encoding="utf-8"):
         for student in {first, *found}:
             _check_handed_out(room.handed_out(student, assignment))
@@ -308,19 +308,6 @@ def grade_class(
         version=version,
     )
     return table, problems
-
-
-def _check_key(room: Classroom, key: str) -> None:
-    """Refuse to grade with another key, or name of the course, than was handed out with."""
-    for one in room.students:
-        path = room.folder / "handout" / one.student / TOKEN_FILE
-        if path.is_file():
-            token = json.loads(path.read_text(encoding="utf-8"))["token"]
-            if token != student_token(one.student, room.course, key):
-                raise CourseError(
-                    f"{path} has a token that does not follow from this key and course.json: one of "
-                    "them is another than when it was handed out. Set the key of then, or hand out anew."
-                )
 
 
 def _check_handed_out(folder: Path) -> None:
