@@ -1288,7 +1288,7 @@ def _project() -> list[Submission]:
         Submission(
             "the second fit is the first in other names",
             second(remade(f"{p}.rename(mu='m', tau='t', theta='h', z='o')")),
-            (two,),
+            (two, same),
         ),
         Submission(
             "the second fit is a part of the first",
