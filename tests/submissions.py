@@ -802,7 +802,7 @@ def _trial() -> list[Submission]:
         Submission(
             "sites in another order",
             replaced(model("trial_model(trial.iloc[::-1].set_axis(trial.index))")),
-            (*posterior, *TRUTH, "risk difference$"),
+            (*posterior, *TRUTH),
             (*first, *form, *FIT, "site average"),
         ),
         Submission(
@@ -935,7 +935,6 @@ def _trial() -> list[Submission]:
         Submission(
             "the model by hand without labels",
             own(BY_HAND, VECTORS, more=((r'(observed=trial\[arm\]), dims="site"', r"\1"),)),
-            posterior,
         ),
         Submission(
             "the model by hand, its offsets the other way round",
