@@ -63,6 +63,7 @@ trial <- data.frame(
 
 # [schools: R]
 schools <- read.csv("data/schools.csv")[c("math", "ses", "school")]
+schools <- subset(schools, school %in% unique(school)[1:40])
 schools$school <- factor(schools$school)
 # [end]
 

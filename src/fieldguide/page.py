@@ -10,7 +10,6 @@ from __future__ import annotations
 import html
 import logging
 import platform
-import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
