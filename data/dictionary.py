@@ -62,7 +62,11 @@ def say(words):
 import pandas as pd
 
 districts = pd.DataFrame(
-    {"users": [30, 7, 2], "women": [117, 20, 2], "district": ["1", "2", "3"]}
+    {
+        "users": [30, 7, 2],
+        "women": [117, 20, 2],
+        "district": ["1", "2", "3"],
+    }
 )
 # [end]
 
@@ -73,7 +77,9 @@ with pm.Model(coords={"district": districts["district"]}) as model:
     alpha_bar = pm.Normal("alpha_bar", 0, 1.5)
     sigma = pm.Exponential("sigma", 1)
     z = pm.Normal("z", 0, 1, dims="district")
-    alpha = pm.Deterministic("alpha", alpha_bar + sigma * z, dims="district")
+    alpha = pm.Deterministic(
+        "alpha", alpha_bar + sigma * z, dims="district"
+    )
     pm.Binomial(
         "users",
         n=districts["women"],
@@ -171,9 +177,13 @@ with pm.Model(coords={"site": sites}) as model:
     z2 = pm.Normal("z2", dims="site")
     u = sd_intercept * z1
     v = sd_effect * (corr * z1 + (1 - corr**2) ** 0.5 * z2)
-    logits = intercept + effect * (arm - arm.mean()) + u[site] + v[site] * arm
+    of_sites = u[site] + v[site] * arm
+    logits = intercept + effect * (arm - arm.mean()) + of_sites
     pm.Binomial(
-        "successes", n=trial["n"], logit_p=logits, observed=trial["successes"]
+        "successes",
+        n=trial["n"],
+        logit_p=logits,
+        observed=trial["successes"],
     )
     fit = pm.sample(chains=4, target_accept=0.95, random_seed=1)
 # [end]

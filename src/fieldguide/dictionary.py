@@ -188,7 +188,7 @@ def _gap(found: dict, right: dict[str, tuple[float, float]]) -> float:
 def _named(model: Model, answer: Posterior) -> dict[str, tuple[float, float]]:
     """Return exact means with their own errors, by the names of the scripts' parameters."""
     mean = flat(answer.mean)
-    mcse = flat(answer.mcse) if isinstance(answer, TrialPosterior) else {}
+    mcse: dict = dict(flat(answer.mcse)) if isinstance(answer, TrialPosterior) else {}
     named = {parameter: model.names.get(parameter, parameter) for parameter in model.parameters}
     return {
         parameter: (float(mean[name]), float(mcse.get(name, 0.0)))
