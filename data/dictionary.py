@@ -70,7 +70,7 @@ districts = pd.DataFrame(
 )
 # [end]
 
-# [districts_pymc]
+# [districts_pymc: pymc, nutpie]
 import pymc as pm
 
 with pm.Model(coords={"district": districts["district"]}) as model:
@@ -107,7 +107,7 @@ means["districts"]["PyMC"] = found(
 sampled_by = str(fit.posterior.attrs.get("inference_library"))
 say("districts in PyMC")
 
-# [districts_bambi]
+# [districts_bambi: pymc, bambi, nutpie]
 import bambi as bmb
 
 model = bmb.Model(
@@ -160,7 +160,7 @@ trial = pd.DataFrame(
 )
 # [end]
 
-# [trial_pymc]
+# [trial_pymc: pymc, nutpie]
 import pandas as pd
 import pymc as pm
 
@@ -190,7 +190,7 @@ with pm.Model(coords={"site": sites}) as model:
 means["trial"]["PyMC"] = found(fit, {name: fit.posterior[name] for name in OF_TRIAL})
 say("trial in PyMC")
 
-# [trial_bambi]
+# [trial_bambi: pymc, bambi, nutpie]
 import bambi as bmb
 
 half_normal = bmb.Prior("HalfNormal", sigma=0.5)
@@ -233,7 +233,7 @@ first = schools["school"].unique()[:40]
 schools = schools[schools["school"].isin(first)]
 # [end]
 
-# [schools_pymc]
+# [schools_pymc: pymc, nutpie]
 import pandas as pd
 import pymc as pm
 
@@ -258,7 +258,7 @@ with pm.Model(coords={"school": labels}) as model:
 means["schools"]["PyMC"] = found(fit, {name: fit.posterior[name] for name in OF_SCHOOLS})
 say("schools in PyMC")
 
-# [schools_bambi]
+# [schools_bambi: pymc, bambi, nutpie]
 import bambi as bmb
 
 half_normal = bmb.Prior("HalfNormal", sigma=5)

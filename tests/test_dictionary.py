@@ -89,7 +89,8 @@ def test_a_part_names_the_versions_it_was_run_with():
             f"run with {package} {ran[SCRIPTS[0]][package]} in R {ran[SCRIPTS[0]]['R']}."
         )
     python = f"in Python {ran[SCRIPTS[1]]['Python']}."
-    assert said["trial_bambi"].endswith(f"run with bambi {ran[SCRIPTS[1]]['bambi']} {python}")
+    by = ", ".join(f"{name} {ran[SCRIPTS[1]][name]}" for name in ("pymc", "bambi", "nutpie"))
+    assert said["trial_bambi"].endswith(f"run with {by} {python}")  # the last is what sampled
     assert script_part(SCRIPTS[0], "schools").endswith(f"run in R {ran[SCRIPTS[0]]['R']}.")
 
 
@@ -172,6 +173,15 @@ def test_rstanarms_own_prior_is_the_one_that_the_page_describes():
         mean = float((weight * points[parameter]).sum())
         error = float(np.sqrt((weight**2 * (points[parameter] - mean) ** 2).sum()))
         assert abs(value["mean"] - mean) < 4 * np.hypot(value["mcse"], error), parameter
+
+
+def test_rstanarms_prior_matters_little_in_the_schools():
+    means = stored_means("schools")
+    off = [
+        abs(means["rstanarm"][name]["mean"] - of["mean"]) / of["sd"]
+        for name, of in means["brms"].items()
+    ]
+    held("it moves no mean by half a posterior standard deviation", max(off) < 0.5)
 
 
 def test_lme4s_districts_are_the_highest_likelihood():

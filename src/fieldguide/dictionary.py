@@ -28,7 +28,7 @@ FARTHEST = 5.0
 """Monte Carlo standard errors that a mean may lie from the exact one."""
 
 SCHOOLS = 40
-"""How many schools the dictionary's scripts take: every tool is done with them in a minute or two."""
+"""How many schools the dictionary's scripts take, to keep their runs short."""
 
 INDEPENDENT = 1e6
 """Shape of an LKJ prior that leaves a correlation of zero and no other."""
