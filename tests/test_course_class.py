@@ -219,7 +219,9 @@ def test_what_was_answered_before_the_kernel_died_is_kept(tmp_path):
 @pytest.mark.slow
 def test_memory_is_limited(tmp_path):
     code = "kept = 1\nhog = [bytearray(2**26) for _ in range(64)]"
-    outcome = run_notebook(notebook_of(code), ["kept"], tmp_path / "run", limits=Limits(memory=2**30))
+    outcome = run_notebook(
+        notebook_of(code), ["kept"], tmp_path / "run", limits=Limits(memory=2**30)
+    )
     assert "MemoryError" in " ".join(outcome.errors) or "died" in outcome.fault
 
 
