@@ -8,6 +8,7 @@ such as a year. In the code of chapters, … stands where a value is put in.
 
 import ast
 import importlib.metadata
+import json
 import re
 from functools import cache
 
@@ -15,6 +16,7 @@ import numpy as np
 import scipy.stats
 from chapters import calls, cells, constants, run, source, statements
 from conftest import ROOT
+from test_r import WIDEST
 
 from fieldguide.course.personal import SHORTEST_KEY, schools_of
 from fieldguide.course.reports import ALIKE
@@ -27,10 +29,11 @@ from fieldguide.data import (
     quoted,
     stored,
 )
+from fieldguide.dictionary import SCHOOLS
 from fieldguide.figures import CONTOUR_SHARES
 from fieldguide.fits import sample, sample_seeds
 from fieldguide.models.schools import LKJ_ETA, PRIORS
-from fieldguide.priors import TrialPriors, prior_name
+from fieldguide.priors import ALPHA_PRIOR, SIGMA_PRIOR, TrialPriors, prior_name, written
 from fieldguide.published import NAMES, published
 from fieldguide.reference import exact_posterior, schools_posterior
 from fieldguide.reml import cross_products
@@ -589,6 +592,43 @@ def slopes_cost(model: str) -> float:
     return models[f"{model}, (1 | school)"]["criterion"] - models[model]["criterion"]
 
 
+@cache
+def dictionary() -> str:
+    """The dictionary's scripts, and every word that the tools said to them."""
+    scripts = [ROOT / "data" / name for name in ("r_dictionary.R", "dictionary.py")]
+    text = [path.read_text(encoding="utf-8") for path in scripts]
+    text += [json.dumps(quoted(path.stem)["fits"]["seen"]).replace('\\"', '"') for path in scripts]
+    return squeezed_code("\n".join(text))
+
+
+def squeezed_code(code: str) -> str:
+    """Code as it is written on one line."""
+    return re.sub(r"(?<=[(\[{]) | (?=[)\]}])", "", re.sub(r"\s+", " ", code))
+
+
+FROM_MANUALS = ("delta", "max_depth", "default_prior")
+"""Of CmdStan and of newer versions of brms, which were not run; the dictionary links to manuals."""
+
+
+def typed(code: str) -> str:
+    """A piece of code as it stands in the dictionary's scripts, or as a tool said it."""
+    assert code in dictionary() or code in FROM_MANUALS, f"none of the dictionary's scripts has {code!r}"
+    return code
+
+
+def typed_on_the_dictionary() -> list[str]:
+    """An entry for every piece of code within the dictionary's text."""
+    page = (ROOT / "book" / "dictionary.md").read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```\n?", "", page, flags=re.S | re.M)
+    return [f"`{{typed({code!r})}}`" for code in dict.fromkeys(re.findall(r"`([^`\n]+)`", prose))]
+
+
+def unasked(tool: str) -> list[float]:
+    """A tool's target and depth where nobody asks for any."""
+    said = {**quoted("r_dictionary")["fits"]["seen"], **quoted("dictionary")["fits"]["seen"]}[tool]
+    return list(said.get("control", said).values())[:2]
+
+
 lme4, brms = quoted("r_schools")["fits"], quoted("r_trial")["fits"]["reply"]
 R = quoted("r_schools")["fits"]["versions"]
 sites = QUESTION_SITES
@@ -856,6 +896,7 @@ TEXT: dict[str, list[str]] = {
         "a chapter on {word(labels.nunique())} districts",
         "diverged in {n} of {20} seeds",
         "n == {20}",
+        "in lines of at most {WIDEST} characters",
     ],
     "data/README.md": [
         f"Women of the {SURVEY} Bangladesh Fertility Survey: {{len(survey)}} rows, "
@@ -906,6 +947,18 @@ TEXT: dict[str, list[str]] = {
         "**R-hat** above {T['rhat']}",
         "**ESS** below {T['ess']}",
         "R-hat is below {T['rhat']} and ESS above {T['ess']} for what you report",
+    ],
+    "book/dictionary.md": [
+        *typed_on_the_dictionary(),
+        "Since Stan {2.33} `int<lower=0> users[J];`",
+        "brms - `control = list(adapt_delta = 0.99)` - {unasked('brms')[0]}, and a depth of "
+        "{unasked('brms')[1]}.",
+        "{unasked('rstanarm')[0]}, and a depth of {unasked('rstanarm')[1]}. The target is",
+        "In rstan {unasked('Stan')[0]}, and a depth of {unasked('Stan')[1]}.",
+        "{unasked('PyMC')[0]}, and a depth of {unasked('PyMC')[1]}, both in its own sampler",
+        "first priors: {prior_name(ALPHA_PRIOR)} on the mean and {prior_name(SIGMA_PRIOR)} on the",
+        "For two terms this is {written('LKJ', TrialPriors().lkj_eta)}.",
+        "the first {SCHOOLS} schools",
     ],
     "book/run.md": ["In an environment of Python {locked_python()}"],
     "book/glossary.md": [

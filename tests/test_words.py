@@ -122,7 +122,11 @@ def test_a_link_to_a_section_has_its_heading_or_the_number_of_its_exercise(name)
         page, _, anchor = target.partition("#")
         if not anchor or target.startswith("http"):
             continue
-        path = (NOTEBOOKS[0] if name in STEMS else ROOT / name).parent.joinpath(page or name).resolve()
+        path = (
+            (NOTEBOOKS[0] if name in STEMS else ROOT / name)
+            .parent.joinpath(page or name.rpartition("/")[2])
+            .resolve()
+        )
         assert anchor in headings(path), f"{name}: {target} has no such heading"
         heading = headings(path)[anchor]
         if path.suffix == ".ipynb":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import html
 import logging
 import platform
-import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
@@ -24,10 +23,10 @@ from IPython import get_ipython
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from fieldguide.data import DATA_FOLDER, DataError, quoted
 from fieldguide.outputs import FIGURE_MIME, TABLE_MIME
 from fieldguide.picture import card, draw
 from fieldguide.scores import THRESHOLDS, Score, scoreboard
+from fieldguide.scripts import script_part
 from fieldguide.seen import Known, check_words, describe, facts
 from fieldguide.style import use_style
 
@@ -181,38 +180,14 @@ def _matplotlib_figure(figure: Any) -> Figure:
 
 
 def show_script(name: str, part: str) -> None:
-    """Display a part of a script in R as it stands there, with the versions that it was run with.
+    """Display a part of a script as it stands there, with the versions that it was run with.
 
     Parameters
     ----------
-    name : str
-        A script in the project's data folder, such as ``"r_trial.R"``, whose figures are stored in a
-        JSON file of the same name.
-    part : str
-        What stands between the lines ``# [part]`` and ``# [end]``; ``# [part: package]`` names a
-        package that its code does not.
-
-    Raises
-    ------
-    DataError
-        If there is no such script, or it has no such part.
+    name, part : str
+        As for `fieldguide.scripts.script_part`.
     """
-    path = DATA_FOLDER / name
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); restore it from the project.") from None
-    found = re.findall(r"^# \[(\w+)(?:: ([^]]*))?\]\n(.*?)\n# \[end\]$", text, re.MULTILINE | re.DOTALL)
-    parts = {part: (run_with.split(", "), code) for part, run_with, code in found}
-    if part not in parts:
-        raise DataError(f"{name} has no part {part!r}; its parts are {', '.join(sorted(parts))}.")
-    ran = quoted(path.stem)["fits"]["versions"]
-    named, code = parts[part]
-    packages = list(ran)[1:]  # the first is R
-    used = [package for package in packages if package in named or re.search(rf"\b{package}\b", code)]
-    with_what = ", ".join(f"{package} {ran[package]}" for package in used or packages[:1])
-    said = f"From `data/{name}`, run with {with_what} in R {ran['R']}."
-    display(Markdown(f"```r\n{code}\n```\n\n{said}"))
+    display(Markdown(script_part(name, part)))
 
 
 SUMMARY_COLUMNS = {

@@ -63,6 +63,7 @@ BUT_NOT_ON = (
     "build.py",
     "paper.py",
     "slides.py",
+    "dictionary.py",
     "__main__.py",
 )
 """Modules that run notebooks and lay out what they show, or are for the command line only."""
@@ -337,6 +338,50 @@ class FigureFrom(SphinxDirective):
         path = Path(self.config.nb_execution_cache_path) / name
         path.write_text(svg, encoding="utf-8")
         return f"/{path.relative_to(self.env.srcdir).as_posix()}"
+
+
+class ScriptPart(SphinxDirective):
+    """Show a part of a script with its versions: ``{script-part} r_dictionary.R trial_brms``."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        """Return the code and the sentence below it, as chapters show them."""
+        # A build in which this page is not read again does not wait for these.
+        from fieldguide.data import DATA_FOLDER, DataError
+        from fieldguide.scripts import script_part
+
+        script, part = self.arguments
+        for name in (script, f"{Path(script).stem}.json"):
+            self.env.note_dependency(str(DATA_FOLDER / name))
+        try:
+            shown = script_part(script, part)
+        except DataError as error:
+            raise self.error(str(error)) from None
+        return [nodes.container("", *self.parse_text_to_nodes(shown), classes=["script"])]
+
+
+class DictionaryTable(SphinxDirective):
+    """Show the dictionary's table of means of a model: ``{dictionary-table} districts``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table; an answer that differs between tools stops the build."""
+        from fieldguide.data import DATA_FOLDER
+        from fieldguide.dictionary import table
+
+        for name in ("dictionary.json", "r_dictionary.json"):
+            self.env.note_dependency(str(DATA_FOLDER / name))
+        try:
+            content = table(self.arguments[0])
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        node = _table_node(None, content)
+        node["classes"].append("fieldguide")
+        node["names"].append(content["name"])
+        self.state.document.note_explicit_target(node)
+        return [node]
 
 
 class Findings(SphinxDirective):
@@ -669,6 +714,8 @@ def setup(app: Sphinx) -> dict:
     register_plugin("pybtex.style.formatting", "author_year", AuthorYearStyle)
     app.add_directive("figure-from", FigureFrom)
     app.add_directive("findings", Findings)
+    app.add_directive("script-part", ScriptPart)
+    app.add_directive("dictionary-table", DictionaryTable)
     app.add_directive("chapters", Chapters)
     app.add_directive("decks", Decks)
     app.add_node(chapters_here)
