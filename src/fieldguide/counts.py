@@ -67,7 +67,7 @@ LIMIT = 5.0
 ENDS = (0.01, 0.99)
 """The ends of sigma's posterior between which widths are compared."""
 
-KNOWN = 0.9
+KNOWN = 0.85
 """Share of what is known, on average, above which one form is the other's opposite."""
 
 MOST_ROWS = 60
