@@ -68,7 +68,7 @@ _HOMES = {
     "varying_intercept_model": "models.districts",
     "your_counts": "counts",
 }
-_MODULES = {"claims", "counts", "data", "fits", "grid", "models", "priors", "reference", "scores", "studies"}
+_MODULES = set("claims counts data fits grid models priors reference scores studies".split())
 _SAMPLING = {"sample", "varying_intercept_model"}  # refused without PyMC when named, not when called
 _MODELS_EXTRA = {"bambi", "formulae", "mixedlm", "nutpie", "pymc", "pytensor", "statsmodels"}
 

@@ -1,4 +1,3 @@
-# ruff: noqa: E402  (threads are set before NumPy is imported)
 """The command ``fieldguide``: what the book does, for a file of your own.
 
 Every subcommand is a function that adds itself to the parser and one that runs it; see `SUBCOMMANDS`.
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # small matrices; threads would only get in the way
+    # before NumPy is imported: matrices are small, and threads would only get in the way
+    os.environ.setdefault(_name, "1")
 
 HEALTHY, TROUBLE, NO_ANSWER = 0, 1, 2
 
@@ -203,13 +203,13 @@ class _Progress:
 
         from tqdm import tqdm
 
-        start, self.bar = perf_counter(), None
+        start = perf_counter()
+        self.bar: Any = None
 
         def tick(share: float) -> None:
-            if self.bar is None and sys.stderr.isatty() and perf_counter() - start > self.AFTER:
-                self.bar = tqdm(
-                    total=100, leave=False, bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
-                )
+            late = perf_counter() - start > self.AFTER
+            if self.bar is None and late and sys.stderr.isatty():
+                self.bar = tqdm(total=100, leave=False, bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
             if self.bar is not None:
                 self.bar.n = round(100 * min(share, 1))
                 self.bar.refresh()

@@ -144,9 +144,7 @@ def your_counts(
     )
     sigma_prior = scipy.stats.expon() if sigma_prior is None else sigma_prior
     probs = ((1 - prob) / 2, 0.5, (1 + prob) / 2)
-    model, _, probs = _check(
-        counts.successes, counts.trials, alpha_prior, sigma_prior, counts.group, probs
-    )
+    model, *_ = _check(counts.successes, counts.trials, alpha_prior, sigma_prior, counts.group, probs)
     few = model.successes.size <= FEW
     answer = (_Few if few else _Many)(counts, model, alpha_prior, sigma_prior, probs, tick)
     return YourCounts(counts, alpha_prior, sigma_prior, float(prob), answer)
@@ -161,7 +159,15 @@ class _Few:
 
     way = "every marginal tabulated on its own"
 
-    def __init__(self, counts, model: Model, alpha_prior, sigma_prior, probs, tick) -> None:
+    def __init__(
+        self,
+        counts: Counts,
+        model: Model,
+        alpha_prior: Prior,
+        sigma_prior: Prior,
+        probs: tuple[float, ...],
+        tick: Callable[[float], object] | None,
+    ) -> None:
         exact: DistrictsPosterior = exact_posterior(
             counts.successes,
             counts.trials,
@@ -176,11 +182,16 @@ class _Few:
         self.error = exact.error
         first = np.unique(self.model.member, return_index=True)[1]
         units = first.size
+        mean, sd = exact.mean, exact.sd
         found = GroupSummaries(
-            *(exact.mean[v].values[first] if s == "mean" else exact.sd[v].values[first]
-              for v, s in (("alpha", "mean"), ("alpha", "sd"), ("p", "mean"), ("p", "sd"))),
-            np.empty((len(probs), units)), self._own(), np.full(units, exact.error),
-        )  # fmt: skip
+            mean["alpha"].values[first],
+            sd["alpha"].values[first],
+            mean["p"].values[first],
+            sd["p"].values[first],
+            np.empty((len(probs), units)),
+            self._own(),
+            np.full(units, exact.error),
+        )
         for k, position in enumerate(first):
             found.quantiles[:, k] = exact._quantile("alpha", int(position), np.array(probs))
             if tick:
@@ -208,7 +219,15 @@ class _Many:
 
     way = "one grid for all groups"
 
-    def __init__(self, counts, model: Model, alpha_prior, sigma_prior, probs, tick) -> None:
+    def __init__(
+        self,
+        counts: Counts,
+        model: Model,
+        alpha_prior: Prior,
+        sigma_prior: Prior,
+        probs: tuple[float, ...],
+        tick: Callable[[float], object] | None,
+    ) -> None:
         self.engine = ManyGroups(model, tick)
         self.model, self.plan = model, self.engine.plan
         self.groups = self.engine.summarise(probs)
@@ -324,7 +343,7 @@ class YourCounts:
 
     @cached_property
     def population(self) -> pd.DataFrame:
-        """Mean and spread of all groups: ``mean``, ``sd``, ``low``, ``median``, ``high``, and the prior's.
+        """Mean and spread of all groups: ``mean``, ``sd``, ``low``, ``median``, ``high``, and priors.
 
         Rows ``alpha_bar`` (logits), ``p_bar`` (its inverse logit, the rate of a typical group) and
         ``sigma`` (logits); columns ``prior low``, ``prior median`` and ``prior high`` besides.
@@ -340,6 +359,14 @@ class YourCounts:
             rows[name] = [mean, sd, *ends, *prior]
         columns = ["mean", "sd", "low", "median", "high", "prior low", "prior median", "prior high"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("parameter")
+
+    @property
+    def _rows(self) -> Any:
+        return self.table
+
+    @property
+    def _of_all(self) -> Any:
+        return self.population
 
     @cached_property
     def sigma_curve(self) -> pd.DataFrame:
@@ -362,7 +389,7 @@ class YourCounts:
         at_low, at_high = _own_at(self._answer, low), _own_at(self._answer, high)
         funnel = float(np.max(high / low * np.sqrt((1 - at_high) / (1 - at_low))))
         squeeze = float(np.max(np.sqrt((1 - at_low) / (1 - at_high))))
-        own = float(self.table["own"].mean())
+        own = float(self._rows["own"].mean())
         trouble = {}
         span = f"between sigma = {_digits(low)} and {_digits(high)}, the ends of its posterior"
         if funnel > LIMIT:
@@ -397,7 +424,7 @@ class YourCounts:
     @property
     def form(self) -> str:
         """``"centered"`` or ``"non-centered"`` where that suits all groups, else ``"mixed"``."""
-        own = self.table["own"]
+        own = self._rows["own"]
         for name, fits in (("centered", own > KNOWN), ("non-centered", own < 1 - KNOWN)):
             if fits.all() and name not in self.health.trouble:
                 return name
@@ -405,7 +432,7 @@ class YourCounts:
 
     @cached_property
     def _recipe(self) -> Recipe:
-        own = self.table["own"].to_numpy()
+        own = self._rows["own"].to_numpy()
         y, n = self.counts.successes, self.counts.trials
         share = (y + y.sum() / n.sum()) / (n + 1)
         information = n * share * (1 - share)
@@ -452,7 +479,8 @@ class YourCounts:
             )
         elif len(n) < 5:
             notes.append(
-                f"{len(n)} groups say little of how much groups differ; the answer leans on sigma's prior."
+                f"{len(n)} groups say little of how much groups differ; the answer leans on "
+                "sigma's prior."
             )
         if none := int((n == 0).sum()):
             notes.append(f"{_groups(none)} without trials: their rates are those of a new group.")
@@ -464,7 +492,7 @@ class YourCounts:
         return [self._spread(), self._typical(), *self._shrunk(), self._forms(), *self._expected()]
 
     def _spread(self) -> str:
-        row = self.population.loc["sigma"]
+        row = self._of_all.loc["sigma"]
         text = (
             f"The groups' log odds differ by an sd (sigma) of {_digits(row['median'])}, with an "
             f"{self.prob:.0%} interval from {_digits(row['low'])} to {_digits(row['high'])}; before the "
@@ -477,8 +505,8 @@ class YourCounts:
         return f"{text} That is {narrower:.0%} of the prior's width."
 
     def _typical(self) -> str:
-        row, sigma = self.population.loc["p_bar"], self.population.loc["sigma", "median"]
-        centre = self.population.loc["alpha_bar", "mean"]
+        row, sigma = self._of_all.loc["p_bar"], self._of_all.loc["sigma", "median"]
+        centre = self._of_all.loc["alpha_bar", "mean"]
         low, high = expit(centre - sigma), expit(centre + sigma)
         return (
             f"A typical group has a rate of {_rate(row['mean'])} ({_rate(row['low'])} to "
@@ -487,7 +515,7 @@ class YourCounts:
         )
 
     def _shrunk(self) -> list[str]:
-        seen = self.table[self.table["trials"] > 0]
+        seen = self._rows[self._rows["trials"] > 0]
         least, most = seen.iloc[int(seen["own"].argmin())], seen.iloc[int(seen["own"].argmax())]
         if len(seen) == 1:
             return [self._of_one(most)]
@@ -495,15 +523,15 @@ class YourCounts:
         far = seen.loc[[moved.idxmax()]].iloc[0]
         text = [f"Least is known of {self._of_one(least)}", f"Most is known of {self._of_one(most)}"]
         text.append(
-            f"The others move {self._name(far)} furthest, from {_rate(far['share'])} to {_rate(far['mean'])}; "
-            f"half of the groups move by less than {_points(moved.median())}."
+            f"The others move {self._name(far)} furthest, from {_rate(far['share'])} to "
+            f"{_rate(far['mean'])}; half of the groups move by less than {_points(moved.median())}."
         )
         return text
 
-    def _name(self, row: pd.Series) -> str:
+    def _name(self, row: Any) -> str:
         return f"{self.counts.called['group']} {row.name}"
 
-    def _of_one(self, row: pd.Series) -> str:
+    def _of_one(self, row: Any) -> str:
         return (
             f"{self._name(row)}, with {row['successes']} of {row['trials']}: its own counts say "
             f"{row['own']:.0%} of what is known of it. It goes from {_rate(row['share'])} to "
@@ -511,14 +539,16 @@ class YourCounts:
         )
 
     def _forms(self) -> str:
-        count = int((self.table["form"] == "centered").sum())
+        count = int((self._rows["form"] == "centered").sum())
         total = len(self.table)
         text = (
             f"The centered form suits {count} of {total} groups, whose own counts say more than half of "
             f"what is known of them, and the non-centered form {total - count}."
         )
         if self.form == "mixed":
-            return f"{text} The mixed form, which takes each group as far as its counts go, suits them all."
+            return (
+                f"{text} The mixed form, which takes each group as far as its counts go, suits them all."
+            )
         return f"{text} All are so far on one side that the {self.form} form serves for all."
 
     def _expected(self) -> list[str]:
@@ -536,23 +566,25 @@ class YourCounts:
         """What was counted."""
         n = int(self.counts.trials.sum())
         where = f"{Path(self.counts.path).name}: " if self.counts.path else ""
-        return (
-            f"{where}{int(self.counts.successes.sum())} of {n} in {_groups(len(self.counts.group))}"
-        )
+        return f"{where}{int(self.counts.successes.sum())} of {n} in {_groups(len(self.counts.group))}"
 
     def _shown(self) -> tuple[str, pd.DataFrame]:
         """Caption and table of the groups, as text; of many, those that the others move most."""
         table, words = self.table, f"{self.prob:.0%} equal-tailed interval"
         caption = (
-            f"Every group: trials, successes, observed share; posterior mean, sd and {words} of the rate; "
-            "what its own counts tell of it, and the form that suits it."
+            f"Every group: trials, successes, observed share; posterior mean, sd and {words} of the "
+            "rate; what its own counts tell of it, and the form that suits it."
         )
         if len(table) > MOST_ROWS:
             moved = (table["mean"] - table["share"]).abs().fillna(0)
             chosen = np.sort(np.argsort(-moved.to_numpy(), kind="stable")[:20])
             table = table.iloc[chosen]
-            caption = caption.replace("Every group", f"The 20 of {len(self.table)} groups that move most")
-        shown = table[["trials", "successes", "share", "mean", "sd", "low", "high", "own", "form"]].copy()
+            caption = caption.replace(
+                "Every group", f"The 20 of {len(self.table)} groups that move most"
+            )
+        shown = table[
+            ["trials", "successes", "share", "mean", "sd", "low", "high", "own", "form"]
+        ].copy()
         for name in ("share", "mean", "low", "high"):
             shown[name] = [_rate(v) for v in table[name]]
         shown["sd"] = [_digits(v, 2) for v in table["sd"]]
@@ -592,7 +624,8 @@ class YourCounts:
         parts = [f"<p><em>{said(note)}</em></p>" for note in self.notes]
         parts.append("<ul>" + "".join(f"<li>{said(one)}</li>" for one in self.findings) + "</ul>")
         if drawings:
-            parts += [_picture(one, f"counts-{k}") for k, one in enumerate(self._figures())]
+            pairs = zip(self._figures(), self.captions, strict=False)  # no figures without Matplotlib
+            parts += [_picture(*drawn, says, f"counts-{k}") for k, (drawn, says) in enumerate(pairs)]
         for caption, table in (self._shown_population(), self._shown()):
             shown = table.to_html(border=0, escape=True)
             shown = shown.replace("<thead>", f"<caption>{said(caption)}</caption><thead>", 1)
@@ -631,7 +664,9 @@ class YourCounts:
             "findings": self.findings,
             "population": json.loads(self.population.to_json(orient="index", double_precision=12)),
             "groups": json.loads(
-                self.table.rename_axis("group").reset_index().to_json(orient="records", double_precision=12)
+                self.table.rename_axis("group")
+                .reset_index()
+                .to_json(orient="records", double_precision=12)
             ),
         }
         return json.dumps(found, ensure_ascii=False, indent=1)
@@ -643,8 +678,23 @@ class YourCounts:
         """What `figure` says, in words."""
         return f"{self._sigma_in_words()} {self._groups_in_words()}"
 
+    @property
+    def captions(self) -> tuple[str, str]:
+        """What `draw_sigma` and `draw_groups` draw, a sentence or two each."""
+        marks = "Squares: the centered form suits the group; dots: the non-centered form."
+        sigma = "Density of sigma in the posterior (line) and in the prior (dashed)."
+        if len(self.table) <= _BY_NAME:
+            return sigma, (
+                "Observed share (open circle, larger with more trials), posterior mean, and "
+                f"{self.prob:.0%} interval of every group's rate. {marks} Upright line: a typical group."
+            )
+        return sigma, (
+            "Posterior mean of every group's rate by its observed share; marks are larger with more "
+            f"trials. {marks} On the diagonal nothing has moved; dotted: a typical group."
+        )
+
     def _sigma_in_words(self) -> str:
-        row = self.population.loc["sigma"]
+        row = self._of_all.loc["sigma"]
         return (
             f"Density of sigma: the posterior has its median at {_digits(row['median'])} and "
             f"{self.prob:.0%} of it from {_digits(row['low'])} to {_digits(row['high'])}; the prior "
@@ -652,7 +702,7 @@ class YourCounts:
         )
 
     def _groups_in_words(self) -> str:
-        table, rate = self.table, self.population.loc["p_bar", "mean"]
+        table, rate = self.table, self._of_all.loc["p_bar", "mean"]
         seen = table[table["trials"] > 0]
         return (
             f"Rates of {_groups(len(table))}: observed shares from {_rate(seen['share'].min())} to "
@@ -679,25 +729,24 @@ class YourCounts:
         from fieldguide.style import COLORS
 
         curve = self.sigma_curve
-        inside = curve["posterior"] > 0
         ax.fill_between(curve["sigma"], curve["posterior"], color="0.85", lw=0)
-        ax.plot(curve["sigma"], curve["posterior"].where(inside), color=COLORS["exact"], label="posterior")
+        ax.plot(curve["sigma"], curve["posterior"], color=COLORS["exact"], label="posterior")
         ax.plot(curve["sigma"], curve["prior"], color=COLORS["prior"], ls="--", label="prior")
         top = 1.12 * max(curve["posterior"].max(), min(curve["prior"].max(), curve["posterior"].max()))
         ax.set(xlabel="sigma (logits)", ylabel="density", ylim=(0, top), title="How much groups differ")
         ax.legend()
 
     def draw_groups(self, ax: Axes) -> None:
-        """Draw what the observed shares become: a line for each of few groups, a dot for each of many."""
+        """Draw what observed shares become: a line for each of few groups, a mark for each of many."""
         ax.set_title("What shares become")
         (self._draw_named if len(self.table) <= _BY_NAME else self._draw_cloud)(ax)
 
     def _draw_named(self, ax: Axes) -> None:
         from fieldguide.style import COLORS
 
-        table = self.table.iloc[::-1]
+        table = self._rows.iloc[::-1]
         at = np.arange(len(table))
-        ax.axvline(self.population.loc["p_bar", "mean"], color="0.6", lw=1)
+        ax.axvline(self._of_all.loc["p_bar", "mean"], color="0.6", lw=1)
         ax.hlines(at, table["low"], table["high"], color=COLORS["exact"], lw=1.4)
         size = _sizes(table["trials"], 25, 130)
         ax.scatter(table["share"], at, s=size, facecolor="none", edgecolor=COLORS["fixed"], lw=1.5)
@@ -712,10 +761,10 @@ class YourCounts:
     def _draw_cloud(self, ax: Axes) -> None:
         from fieldguide.style import COLORS
 
-        table = self.table[self.table["trials"] > 0]
+        table = self._rows[self._rows["trials"] > 0].sort_values("trials", ascending=False)
         ends = [0, 1] if table["share"].max() > 0.5 else [0, 1.05 * table["share"].max()]
         ax.plot(ends, ends, color="0.6", lw=1)
-        ax.axhline(self.population.loc["p_bar", "mean"], color="0.6", lw=1, ls=":")
+        ax.axhline(self._of_all.loc["p_bar", "mean"], color="0.6", lw=1, ls=":")
         small, large = (6, 60) if len(table) < 400 else (2, 20)
         size = _sizes(table["trials"], small, large)
         for form, mark in (("centered", "s"), ("non-centered", "o")):
@@ -724,7 +773,9 @@ class YourCounts:
                 ax.scatter(
                     table["share"][rows], table["mean"][rows], s=size[rows], marker=mark,
                     color=COLORS[form], lw=0, alpha=0.7 if len(table) < 400 else 0.45, label=form,
+                    clip_on=False, zorder=3,
                 )  # fmt: skip
+        ax.legend(loc="upper left", markerscale=1 if len(table) < 400 else 2.5)
         ax.set(xlabel="observed share", ylabel="posterior mean of the rate", xlim=ends, ylim=ends)
 
     def _figures(self) -> list[tuple[Figure, str]]:
@@ -757,7 +808,7 @@ def _sizes(trials: pd.Series, small: float, large: float) -> np.ndarray:
     return small + (large - small) * root / max(root.max(), 1)
 
 
-def _picture(drawn: tuple[Figure, str], name: str) -> str:
+def _picture(figure: Figure, words: str, caption: str, name: str) -> str:
     """A drawing for a desk and one for a phone, of which a browser takes one."""
     import io
 
@@ -767,7 +818,6 @@ def _picture(drawn: tuple[Figure, str], name: str) -> str:
     from fieldguide.picture import LayoutError, draw
     from fieldguide.style import use_style
 
-    figure, words = drawn
     with mpl.rc_context():
         use_style()
         try:
@@ -779,8 +829,9 @@ def _picture(drawn: tuple[Figure, str], name: str) -> str:
         finally:
             plt.close(figure)
     return (
-        f'<picture><source media="(max-width: 500px)" srcset="{narrow}">'
+        f'<figure style="margin:1rem 0"><picture><source media="(max-width: 500px)" srcset="{narrow}">'
         f'<img src="{wide}" alt="{html.escape(words)}" style="max-width:100%"></picture>'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
 
@@ -800,9 +851,11 @@ table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tab
 caption { text-align: left; color: var(--quiet); padding: 0.8rem 0 0.4rem; }
 th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid var(--rule); }
 th:first-child { text-align: left; }
+td { white-space: nowrap; }
 pre { overflow-x: auto; font-size: 0.8rem; border: 1px solid var(--rule); padding: 0.8rem; }
 summary { cursor: pointer; padding: 0.3rem 0; }
-img { display: block; margin: 1rem 0; }
+img { display: block; }
+figcaption { color: var(--quiet); font-size: 0.85rem; }
 @media print {
   :root { --ink: #000; --paper: #fff; --rule: #999; --quiet: #333; }
   body { font-size: 10pt; margin: 0; max-width: none; }

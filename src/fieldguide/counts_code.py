@@ -128,8 +128,8 @@ def _in_stan(prior: Prior) -> str:
     family, numbers = _numbers(prior)
     if family not in _IN_STAN:
         raise ValueError(
-            f"brms has no bounded prior {prior_name(prior)} on a standard deviation; take another prior, "
-            "or the programs for PyMC and Bambi."
+            f"brms has no bounded prior {prior_name(prior)} on a standard deviation; take another "
+            "prior, or the programs for PyMC and Bambi."
         )
     return _IN_STAN[family].format(*numbers)
 
@@ -186,7 +186,8 @@ def _python_data(recipe: Recipe) -> str:
     apart = "" if separator == "," else f", sep={separator!r}"
     return (
         f"{_where_from(counts)}"
-        f"table = pd.read_csv({path!r}, dtype={{{names['group']!r}: str}}, skipinitialspace=True{apart})\n"
+        f"kinds = {{{names['group']!r}: str}}\n"
+        f"table = pd.read_csv({path!r}, dtype=kinds, skipinitialspace=True{apart})\n"
         f"group = table[{names['group']!r}].str.strip().to_list()\n"
         f"successes = table[{names['successes']!r}].to_numpy(int)\n"
         f"trials = table[{names['trials']!r}].to_numpy(int)\n"
@@ -261,13 +262,14 @@ def _bambi(recipe: Recipe) -> str:
     spread = f'bmb.Prior("{name}", {numbers})'
     if recipe.form == "centered":
         comment = (
-            "# Centered: Bambi builds it where the groups' prior has a mean of its own, and no intercept.\n"
+            "# Centered: Bambi builds it where the groups' prior has a mean, and the formula none.\n"
             '# "1|group_mu" is the mean of the groups, "1|group_sigma" their spread.\n'
         )
         formula = "p(successes, trials) ~ 0 + (1|group)"
         priors = (
-            f'    "1|group": bmb.Prior(\n        "Normal", mu=bmb.Prior("Normal", mu={mean}, sigma={sd}), '
-            f"sigma={spread}\n    ),\n"
+            '    "1|group": bmb.Prior(\n'
+            f'        "Normal", mu=bmb.Prior("Normal", mu={mean}, sigma={sd}),\n'
+            f"        sigma={spread},\n    ),\n"
         )
     else:
         comment = (
@@ -314,8 +316,9 @@ def _brms(recipe: Recipe) -> str:
         path, called, separator = _source(counts)
         data = (
             f"{_where_from(counts)}"
-            f"table <- read.csv({json.dumps(path)}, sep = {json.dumps(separator)}, check.names = FALSE,\n"
-            f"                  colClasses = c({json.dumps(called['group'])} = \"character\"))\n"
+            f"table <- read.csv({json.dumps(path)}, sep = {json.dumps(separator)},\n"
+            f"                  check.names = FALSE, strip.white = TRUE,\n"
+            f'                  colClasses = c({json.dumps(called["group"])} = "character"))\n'
             "data <- data.frame(\n"
             f"  group = table[[{json.dumps(called['group'])}]],\n"
             f"  successes = table[[{json.dumps(called['successes'])}]],\n"

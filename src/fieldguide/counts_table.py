@@ -6,8 +6,10 @@ be meant otherwise: two columns that may be the successes are named, and so are 
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +174,9 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
             "columns in the first line."
         )
     separator = max(",;\t|", key=head.count)
-    from io import StringIO
-
+    names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise CountsError(f"{path}: the column {twice[0]!r} comes twice; rename one of the two.")
     try:
         frame = pd.read_csv(
             StringIO(text),
@@ -297,7 +300,9 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def _listed(names: list[str]) -> str:
-    shown = [repr(name) for name in names[:12]] + ([f"{len(names) - 12} more"] if len(names) > 12 else [])
+    shown = [repr(name) for name in names[:12]] + (
+        [f"{len(names) - 12} more"] if len(names) > 12 else []
+    )
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
@@ -321,7 +326,9 @@ def _whole(frame: pd.DataFrame, column: str, place: _Place) -> np.ndarray:
         raise CountsError(f"{where}: the count is missing; fill it in or leave the row out{more}.")
     if np.isnan(value):
         thousands = text.replace(",", "").replace("\N{NO-BREAK SPACE}", "").replace(" ", "")
-        hint = "write it without separators of thousands" if thousands.isdigit() else "give a whole number"
+        hint = (
+            "write it without separators of thousands" if thousands.isdigit() else "give a whole number"
+        )
         raise CountsError(f"{where}: {_cut(text)!r} is not a count; {hint}{more}.")
     if np.isinf(value):
         raise CountsError(f"{where}: an infinite count; give a whole number{more}.")
@@ -329,7 +336,9 @@ def _whole(frame: pd.DataFrame, column: str, place: _Place) -> np.ndarray:
         raise CountsError(f"{where}: {text} is a negative count; counts start at 0{more}.")
     if value != np.round(value):
         raise CountsError(f"{where}: {text} is a fraction; give whole counts, not rates{more}.")
-    raise CountsError(f"{where}: {text} is more than {MOST_TRIALS:.0e}; give counts in a larger unit{more}.")
+    raise CountsError(
+        f"{where}: {text} is more than {MOST_TRIALS:.0e}; give counts in a larger unit{more}."
+    )
 
 
 def _cut(text: str) -> str:
@@ -343,7 +352,10 @@ def _names(frame: pd.DataFrame, columns: dict[str, str], place: _Place) -> tuple
     elif place.path or (isinstance(frame.index, pd.RangeIndex) and frame.index.name is None):
         return pd.Series([str(k) for k in range(1, len(frame) + 1)]), "group"
     else:
-        raw, called = frame.index.to_series(), str(frame.index.name or "group")
+        raw, called = (
+            frame.index.to_series(),
+            str("group" if frame.index.name is None else frame.index.name),
+        )
     missing = raw.isna().to_numpy() | (raw.astype(str).str.strip() == "").to_numpy()
     if missing.any():
         at = int(np.argmax(missing))
@@ -381,17 +393,17 @@ def _counted(
         at = int(np.argmax(y > n))
         more = f" ({int((y > n).sum()) - 1} more such rows)" if (y > n).sum() > 1 else ""
         raise CountsError(
-            f"{place.row(at)} (group {_cut(names.iloc[at])}): {y[at]} successes in {n[at]} trials; check "
-            f"that the columns {columns['successes']!r} and {columns.get('trials', 'trials')!r} were not "
-            f"exchanged{more}."
+            f"{place.row(at)} (group {_cut(names.iloc[at])}): {y[at]} successes in {n[at]} trials; "
+            f"check that the columns {columns['successes']!r} and "
+            f"{columns.get('trials', 'trials')!r} were not exchanged{more}."
         )
     if names.duplicated().any():
         if not add_up:
             at = int(np.argmax(names.duplicated().to_numpy()))
             raise CountsError(
                 f"{place.row(at)}: the group {_cut(names.iloc[at])!r} comes a second time "
-                f"({int(names.duplicated().sum())} rows do so); if its rows belong together, add them up "
-                "with add_up=True (on the command line, --add-up), else give them different names."
+                f"({int(names.duplicated().sum())} rows do so); if its rows belong together, add them "
+                "up with add_up=True (on the command line, --add-up), else give them different names."
             )
         rows = len(names)
         summed = pd.DataFrame({"y": y, "n": n}).groupby(names.to_numpy(), sort=False).sum()
@@ -399,7 +411,9 @@ def _counted(
         notes.append(f"{rows} rows were added up to {len(names)} groups.")
         plain = False
     if len(names) > MOST_GROUPS:
-        raise CountsError(f"{place}{len(names)} groups are more than {MOST_GROUPS}; take a sample of them.")
+        raise CountsError(
+            f"{place}{len(names)} groups are more than {MOST_GROUPS}; take a sample of them."
+        )
     if not n.any():
         raise CountsError(f"{place}no group has a trial; the table says nothing.")
     called_all = {
@@ -420,7 +434,7 @@ def _single(
     place: _Place,
     add_up: bool,
 ) -> np.ndarray:
-    """Trials of a table without them: ones, where each row is a person and the rows are to be added up."""
+    """Trials of a table without them: ones, where each row is a person and rows are added up."""
     there = [str(name) for name in frame.columns]
     if y.max() > 1 or not names.duplicated().any():
         raise CountsError(
@@ -430,7 +444,7 @@ def _single(
     if not add_up:
         raise CountsError(
             f"{place}there are no trials, and {columns['successes']!r} is 0 or 1 in {len(y)} rows of "
-            f"{names.nunique()} groups: one row per person. Count them by group with add_up=True (on the "
-            "command line, --add-up), or say which column has the trials."
+            f"{names.nunique()} groups: one row per person. Count them by group with add_up=True (on "
+            "the command line, --add-up), or say which column has the trials."
         )
     return np.ones(len(y), dtype="int64")

@@ -1,4 +1,4 @@
-r"""The same posterior for many groups: one grid for all, and every group's marginal as a mixture over it.
+r"""The same posterior for many groups: one grid for all, each group's marginal a mixture over it.
 
 `_districts_quadrature` makes each marginal on its own, which is what few groups with long tails need.
 With many groups the two outer parameters are known well, a coarse grid of the same kind carries the
@@ -126,7 +126,7 @@ class ManyGroups:
         model, plan = self.model, self.plan
         # even numbers of intervals, so that every other node is a grid of its own
         t = np.linspace(plan.low, plan.high, 2 * int(np.ceil((plan.high - plan.low) / steps[0] / 2)) + 1)
-        t_a = np.linspace(*reach, 2 * int(np.ceil((reach[1] - reach[0]) / steps[1] / 2)) + 1)
+        t_a = np.linspace(reach[0], reach[1], 2 * int(np.ceil((reach[1] - reach[0]) / steps[1] / 2)) + 1)
         v, log_slope = plan.v(t)
         mode, scale = plan.ridge(v)
         alpha_bar = mode[:, None] + scale[:, None] * _B_MEAN * np.sinh(t_a / _B_MEAN)
@@ -163,7 +163,9 @@ class ManyGroups:
                 self.plan.high += ends[1] > _END
                 continue
             self.nodes = nodes
+            self.__dict__.pop("sigma", None)  # of the grid before
             errors = np.array([*np.square(self._missed(some)), self._inner_error(some)])
+            errors[0] = max(errors[0], self.sigma.resolution)
             self.error = 4 * float(errors.sum())
             if self.error < TOLERANCE:
                 break
@@ -212,9 +214,7 @@ class ManyGroups:
             sds = np.sqrt([*variances, *variance])
             found.append((np.array([*means, *mean]), sds))
         (mean, sd), *others = found
-        return np.array(
-            [float(np.max(np.maximum(abs(m - mean), abs(s - sd)) / sd)) for m, s in others]
-        )
+        return np.array([float(np.max(np.maximum(abs(m - mean), abs(s - sd)) / sd)) for m, s in others])
 
     def _inner_error(self, some: np.ndarray) -> float:
         """Estimated error of the inner integrals, from the likeliest node done again more finely."""
@@ -339,24 +339,22 @@ class ManyGroups:
             If the estimated error of a quantile stays above `QUANTILE_TOLERANCE`.
         """
         units = self.model.successes.size
-        out = GroupSummaries(
-            *(np.empty(units) for _ in range(4)),
-            np.empty((len(probs), units)),
-            *(np.empty(units) for _ in range(2)),
-        )
+        mean, sd, mean_p, sd_p, own, error = np.empty((6, units))
+        quantiles = np.empty((len(probs), units))
+        out = GroupSummaries(mean, sd, mean_p, sd_p, quantiles, own, error)
         at = self._alive
         for part in self._chunks(at.size):
             inner = self._inner(self.nodes, part, at)
-            (mean, variance, mean_p, variance_p, own), *halves = (
-                self._groups(inner, weight, at) for weight in self._halves()
-            )
-            sd = np.sqrt(variance)
-            moved = [np.maximum(abs(h[0] - mean), abs(np.sqrt(h[1]) - sd)) / sd for h in halves]
-            found, error = self._quantiles(part, inner.log_integral, mean, sd, np.array(probs))
-            out.mean[part], out.sd[part], out.own[part] = mean, sd, own
-            out.mean_p[part], out.sd_p[part] = mean_p, np.sqrt(variance_p)
-            out.quantiles[:, part] = found
-            out.error[part] = np.maximum(error, 4 * np.square(moved).sum(0))
+            full, *halves = (self._groups(inner, weight, at) for weight in self._halves())
+            mean[part], sd[part], mean_p[part] = full[0], np.sqrt(full[1]), full[2]
+            sd_p[part], own[part] = np.sqrt(full[3]), full[4]
+            moved = [
+                np.maximum(abs(h[0] - mean[part]), abs(np.sqrt(h[1]) - sd[part])) / sd[part]
+                for h in halves
+            ]
+            found = self._quantiles(part, inner.log_integral, mean[part], sd[part], np.array(probs))
+            quantiles[:, part] = found[0]
+            error[part] = np.maximum(found[1], 4 * np.square(moved).sum(0))
             self._tick(0.5 + 0.5 * (part[-1] + 1) / units)
         if not (out.error < QUANTILE_TOLERANCE).all():
             worst = int(np.nanargmax(out.error))
@@ -402,7 +400,7 @@ class ManyGroups:
         return value.T, relative.max(-1)
 
     def _densities(self, units, log_integral, x):
-        """Marginal densities at ``x`` (G, K), with the weights of all nodes and of both halves: (3, G, K)."""
+        """Marginal densities at ``x`` (G, K), by the weights of all nodes and of halves: (3, G, K)."""
         y, n = self.model.successes[units, None], self.model.trials[units, None]
         p, q, centre = reference_point(y, n)
         log_likelihood = log_ratio(x - centre, y, n, p, q)[0]
