@@ -420,7 +420,7 @@ def test_the_pymc_program_gives_the_exact_answer(sixty):
     [
         ("centered", simulated(8, 3000, 5000, 0.8)),
         ("mixed", simulated(80, 1, 300, 0.4)),
-        ("non-centered", simulated(70, 1, 3, 0.2)),
+        ("non-centered", simulated(200, 1, 2, 0.0)),
     ],
 )
 @pytest.mark.parametrize("tool", ["pymc", "bambi"])
@@ -443,6 +443,7 @@ def test_a_program_has_the_form_that_it_should_and_the_exact_answer(tmp_path, fo
     if tool == "pymc":
         return check(fit, found, posterior["alpha"], "sigma")
     effects = posterior["1|group"] + (posterior["Intercept"] if form != "centered" else 0)
+    effects = effects.sel({effects.dims[-1]: found.counts.group})  # Bambi sorts them
     return check(fit, found, effects, "1|group_sigma")
 
 
@@ -454,9 +455,14 @@ def test_the_brms_program_gives_the_exact_answer(tmp_path, sixty):
     there = subprocess.run(["Rscript", "-e", probe], capture_output=True, text=True).stdout
     if not there.endswith("TRUE"):
         pytest.skip("brms is not installed")
-    code = sixty.code("brms") + (
-        'draws <- as.matrix(fit, variable = "^r_group|^b_|^sd_", regex = TRUE)\n'
-        'write.csv(rbind(colMeans(draws), apply(draws, 2, sd)), "out.csv", row.names = FALSE)\n'
+    boost = 'if (dir.exists("/usr/include/boost")) rstan::rstan_options(boost_lib = "/usr/include")\n'
+    code = (
+        boost
+        + sixty.code("brms")
+        + (  # Debian's R has Boost elsewhere
+            'draws <- as.matrix(fit, variable = "^r_group|^b_|^sd_", regex = TRUE)\n'
+            'write.csv(rbind(colMeans(draws), apply(draws, 2, sd)), "out.csv", row.names = FALSE)\n'
+        )
     )
     (tmp_path / "fit.R").write_text(code.replace("seed = 1", "seed = 1, refresh = 0"), encoding="utf-8")
     result = subprocess.run(["Rscript", "fit.R"], cwd=tmp_path, capture_output=True, text=True)

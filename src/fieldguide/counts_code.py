@@ -286,7 +286,6 @@ def _bambi(recipe: Recipe) -> str:
         "import arviz as az\nimport bambi as bmb\nimport numpy as np\nimport pandas as pd\n\n"
         f"{_python_data(recipe)}\n"
         'data = pd.DataFrame({"group": group, "successes": successes, "trials": trials})\n'
-        'data["group"] = pd.Categorical(data["group"], categories=group)\n'
         f"{comment}priors = {{\n{priors}}}\n"
         "model = bmb.Model(\n"
         f'    "{formula}", data, family="binomial", priors=priors, '
