@@ -420,7 +420,7 @@ def test_the_pymc_program_gives_the_exact_answer(sixty):
     [
         ("centered", simulated(8, 3000, 5000, 0.8)),
         ("mixed", simulated(80, 1, 300, 0.4)),
-        ("non-centered", simulated(200, 1, 2, 0.0)),
+        ("non-centered", simulated(70, 1, 3, 0.2)),
     ],
 )
 @pytest.mark.parametrize("tool", ["pymc", "bambi"])
@@ -546,7 +546,8 @@ def test_the_advice_is_what_real_fits_say(name):
     plain = {form: effective(report, form) for form in ("centered", "non-centered")}
     best = max(worth for worth, *_ in plain.values())
     mixed = effective(report, "partial")[0]
-    assert mixed > 0.6 * best
+    advised = mixed if report.form == "mixed" else plain[report.form][0]
+    assert advised > 0.6 * max(best, mixed)
     for form, (worth, diverging, least) in plain.items():
         if form in trouble:
             assert diverging > 0.002 or worth < 0.4 * max(best, mixed)

@@ -423,10 +423,16 @@ class YourCounts:
 
     @property
     def form(self) -> str:
-        """``"centered"`` or ``"non-centered"`` where that suits all groups, else ``"mixed"``."""
-        own = self._rows["own"]
+        """``"centered"`` or ``"non-centered"`` where that suits all groups, else ``"mixed"``.
+
+        Where the centered form would be a funnel and the non-centered one is expected to sample well,
+        it is the non-centered: to be centered in part would keep a part of the funnel.
+        """
+        own, trouble = self._rows["own"], self.health.trouble
+        if self.health.funnel > LIMIT and "non-centered" not in trouble:
+            return "non-centered"
         for name, fits in (("centered", own > KNOWN), ("non-centered", own < 1 - KNOWN)):
-            if fits.all() and name not in self.health.trouble:
+            if fits.all() and name not in trouble:
                 return name
         return "mixed"
 
@@ -549,6 +555,8 @@ class YourCounts:
             return (
                 f"{text} The mixed form, which takes each group as far as its counts go, suits them all."
             )
+        if self.health.funnel > LIMIT:
+            return f"{text} Since the spread may be small, the non-centered form is safer for them all."
         return f"{text} All are so far on one side that the {self.form} form serves for all."
 
     def _expected(self) -> list[str]:
