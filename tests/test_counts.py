@@ -286,6 +286,7 @@ REFUSED = {
     "site,y,n\na,0,0\nb,0,0\n": "no group has a trial",
     "site,y,n\na,1,3\nb,2,4,5,6\n": "different numbers of columns",
     'site,y,n\na,1,3\n"b,2,4\n': "a quotation mark is not closed",
+    "y,n\n1,3,10\n2,4,11\n": "different numbers of columns",
     "site,y,y,n\na,1,1,3\n": "comes twice",
     "site,y,n\na,1,3\nb,2": "row 3, column n: the count is missing",
     "site,y,n\na,1,1e30\n": "more than",

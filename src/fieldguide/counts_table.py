@@ -7,16 +7,17 @@ be meant otherwise: two columns that may be the successes are named, and so are 
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-MOST_BYTES = 256 * 2**20
+MOST_BYTES = 32 * 2**20
 """Size of the largest file that is read."""
 
 MOST_GROUPS = 200_000
@@ -178,15 +179,17 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
     if twice := [name for name in names if names.count(name) > 1]:
         raise CountsError(f"{path}: the column {twice[0]!r} comes twice; rename one of the two.")
     try:
-        frame = pd.read_csv(
-            StringIO(text),
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            skipinitialspace=True,
-            index_col=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the first line
+            frame = pd.read_csv(
+                BytesIO(text.encode()),
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                skip_blank_lines=False,
+                skipinitialspace=True,
+                index_col=False,
+            )
     except pd.errors.EmptyDataError:
         raise CountsError(f"{path}: the file is empty; give a table with at least one group.") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
