@@ -112,6 +112,17 @@ def test_both_ways_give_one_report(monkeypatch, three):
     np.testing.assert_allclose(other.sigma_curve, three.sigma_curve, atol=3e-3)
 
 
+def test_a_grid_that_is_too_coarse_is_noticed_and_refined(monkeypatch):
+    table = simulated(40, 1, 60, 0.4)
+    fine, there, _ = many(table)
+    monkeypatch.setattr("fieldguide.reference._districts_many._STEPS", (1.8, 1.8, 0.5))
+    coarse, again, _ = many(table)
+    assert coarse.error < 1e-5
+    np.testing.assert_allclose(again.mean, there.mean, atol=1e-5)
+    np.testing.assert_allclose(again.quantiles, there.quantiles, atol=1e-4)
+    assert coarse.nodes.weight.size > 0.3 * fine.nodes.weight.size
+
+
 def test_the_table_holds_the_exact_posterior(three):
     exact = exact_posterior([30, 7, 2], [117, 20, 2], sigma_prior=stats.expon())
     np.testing.assert_allclose(three.table["mean"], exact.mean["p"], rtol=1e-6)
@@ -481,6 +492,17 @@ def test_a_program_that_cannot_be_written_says_why(three):
     assert 'pm.Uniform("sigma", lower=0, upper=3)' in bounded.code()
     with pytest.raises(ValueError, match="brms has no bounded prior"):
         bounded.code("brms")
+
+
+def test_a_program_has_the_readers_priors():
+    priors = {"sigma_prior": stats.halfnorm(scale=0.7), "alpha_prior": stats.norm(-1, 2)}
+    found = your_counts(load_three_districts(), **priors)
+    for tool, words in {
+        "pymc": ['pm.Normal("alpha_bar", -1, 2)', 'pm.HalfNormal("sigma", sigma=0.7)'],
+        "bambi": ['"Normal", mu=-1, sigma=2', 'bmb.Prior("HalfNormal", sigma=0.7)'],
+        "brms": ['prior(normal(-1, 2), class = "Intercept")', 'prior(normal(0, 0.7), class = "sd")'],
+    }.items():
+        assert not [one for one in words if one not in found.code(tool)], tool
 
 
 @pytest.mark.parametrize("tool", ["pymc", "bambi", "brms"])
