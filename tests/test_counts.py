@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit
@@ -21,7 +21,7 @@ from fieldguide.cli import main
 from fieldguide.counts import CountsError, your_counts
 from fieldguide.counts_table import MOST_BYTES, read_counts
 from fieldguide.data import count_by_district, load_bangladesh, load_three_districts
-from fieldguide.reference import exact_posterior
+from fieldguide.reference import ExactPosteriorError, exact_posterior
 from fieldguide.reference._districts_many import ManyGroups
 from fieldguide.reference.districts import _check
 
@@ -63,6 +63,7 @@ TABLES = {
     "alike, so that sigma is narrow": simulated(60, 1, 2000, 0.0),
     "few trials": simulated(40, 0, 5, 0.5),
     "far apart": simulated(40, 1, 5000, 3.0),
+    "no successes at all": simulated(20, 5, 25, 0.5).assign(successes=0),
 }
 
 
@@ -83,7 +84,7 @@ def disagreement(table, every=1):
         apart = ends - [marginal.quantile(q) for q in PROBS]
         quantiles = max(quantiles, np.abs(apart / float(exact.sd[name])).max())
     assert engine.error < 1e-5
-    assert found.error.max() < 1e-4
+    assert found.error.max() < 3e-4
     return worst, quantiles
 
 
@@ -110,6 +111,13 @@ def test_both_ways_give_one_report(monkeypatch, three):
     np.testing.assert_allclose(other.table[numbers.columns], numbers, atol=2e-4, rtol=2e-4)
     np.testing.assert_allclose(other.population, three.population, atol=3e-4, rtol=3e-4)
     np.testing.assert_allclose(other.sigma_curve, three.sigma_curve, atol=3e-3)
+
+
+def test_what_one_grid_refuses_is_tabulated_group_by_group(monkeypatch):
+    monkeypatch.setattr("fieldguide.reference._districts_many.QUANTILE_TOLERANCE", 1e-12)
+    found = your_counts(simulated(20, 1, 60, 0.4))
+    assert found._answer.way == "every marginal tabulated on its own"
+    assert found.error < 1e-6
 
 
 def test_a_grid_that_is_too_coarse_is_noticed_and_refined(monkeypatch):
@@ -186,7 +194,7 @@ def test_one_group_is_told_that_sigma_is_its_prior():
 
 pairs = st.lists(
     st.integers(0, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
-    min_size=2,
+    min_size=6,
     max_size=30,
 ).filter(lambda rows: any(n for _, n in rows))
 
@@ -194,7 +202,10 @@ pairs = st.lists(
 def of(rows):
     y, n = np.array(rows).T
     table = pd.DataFrame({"group": [f"g{k}" for k in range(len(rows))], "successes": y, "trials": n})
-    engine, found, member = many(table)
+    try:
+        engine, found, member = many(table)
+    except ExactPosteriorError:  # too few groups for one grid, which says so
+        reject()
     return engine, np.stack([found.mean, found.sd, *found.quantiles, found.own])[:, member]
 
 

@@ -61,6 +61,9 @@ PROB = 0.89
 FEW = 12
 """Kinds of groups up to which every marginal is tabulated on its own; more share one grid."""
 
+SOME = 300
+"""Kinds of groups up to which that is done as well where one grid is not accurate enough."""
+
 LIMIT = 5.0
 """Factor by which the width of a coordinate may change between the ends of sigma's posterior."""
 
@@ -145,8 +148,15 @@ def your_counts(
     sigma_prior = scipy.stats.expon() if sigma_prior is None else sigma_prior
     probs = ((1 - prob) / 2, 0.5, (1 + prob) / 2)
     model, *_ = _check(counts.successes, counts.trials, alpha_prior, sigma_prior, counts.group, probs)
-    few = model.successes.size <= FEW
-    answer = (_Few if few else _Many)(counts, model, alpha_prior, sigma_prior, probs, tick)
+    given = counts, model, alpha_prior, sigma_prior, probs, tick
+    kinds = model.successes.size
+    answer: _Few | _Many
+    try:
+        answer = (_Few if kinds <= FEW else _Many)(*given)
+    except ExactPosteriorError:
+        if not FEW < kinds <= SOME:
+            raise
+        answer = _Few(*given)
     return YourCounts(counts, alpha_prior, sigma_prior, float(prob), answer)
 
 

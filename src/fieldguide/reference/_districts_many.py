@@ -44,7 +44,7 @@ from fieldguide.reference._protocol import ExactPosteriorError
 TOLERANCE = 1e-5
 """Largest error estimate of a moment, in posterior standard deviations, that is not refused."""
 
-QUANTILE_TOLERANCE = 1e-4
+QUANTILE_TOLERANCE = 3e-4
 """Largest error estimate of a quantile, in posterior standard deviations, that is not refused."""
 
 _PAIRS = 1 << 19  # nodes times groups that are handled at once
@@ -53,7 +53,7 @@ _FEW = 300  # groups whose moments are looked at before all of them are
 _NOTHING = 1e-10  # probability of a node that does not count
 _END = 1e-8  # probability at the ends of a grid that is not worth going further for
 _NARROW = 0.8  # scales of alpha_bar below which sigma is narrow
-_DEGREE = 8  # of the polynomials in alpha_bar
+_DEGREES = ((0.1, 8), (np.inf, 14))  # of the polynomials in alpha_bar, up to a scale of so much
 _FAR = 35.0  # sds from its mean to either end of a group's marginal
 _NODES = (49, 97, 193, 385)  # of a group's marginal; more where fewer do not suffice
 _SUFFICIENT = 2e-6  # error estimate of a quantile at which nodes are enough
@@ -313,7 +313,9 @@ class ManyGroups:
         def unit(u):
             return (2 * u - low - high) / (high - low)
 
-        basis = chebyshev.chebvander(unit(u[0]), _DEGREE)
+        widest = self.nodes.scale[rows].max()
+        degree = min(next(d for limit, d in _DEGREES if widest < limit), u.shape[1] - 3)
+        basis = chebyshev.chebvander(unit(u[0]), degree)
         near = np.exp(-0.05 * u[0] ** 2)[:, None]  # the middle has the mass
         coefficients = (log_value * near[:, 0]) @ np.linalg.pinv(basis * near).T
 
@@ -321,7 +323,7 @@ class ManyGroups:
             x = unit(at)
             c = coefficients.reshape(len(log_value), *(1,) * (at.ndim - 2), *coefficients.shape[1:])
             first = second = np.zeros(1)
-            for k in range(_DEGREE, 0, -1):  # Clenshaw
+            for k in range(degree, 0, -1):  # Clenshaw
                 first, second = c[..., k] + 2 * x * first - second, first
             out = c[..., 0] + x * first - second
             return np.where(np.abs(x) <= 1, out, -np.inf)
@@ -387,28 +389,31 @@ class ManyGroups:
         t = np.linspace(-end, end, count)
         step = t[1] - t[0]
         x = mean[:, None] + sd[:, None] * np.sinh(t)  # (G, K)
-        mass = self._densities(units, log_integral, x) * (step * sd[:, None] * np.cosh(t))
+        density, misfit = self._densities(units, log_integral, x)
+        mass = density * (step * sd[:, None] * np.cosh(t))
         missing = np.abs(mass[0].sum(-1) - 1)
         full, *halves = mass / mass.sum(-1, keepdims=True)
         at = _solve(t, full, probs)  # (G, Q)
         cdf, slope = _distribution(t, full, at)
         halved = _distribution(t[::2], 2 * full[:, ::2], at)[0]
         error = 4 * sum(np.abs(_distribution(t, half, at)[0] - cdf) ** 2 for half in halves)
-        error += np.abs(halved - cdf) ** 1.7 + missing[:, None] ** 1.7
+        error += np.abs(halved - cdf) ** 1.7 + missing[:, None] ** 1.7 + misfit[:, None]
         relative = error / slope * np.cosh(at)  # in sds
         value = mean[:, None] + sd[:, None] * np.sinh(at)
         return value.T, relative.max(-1)
 
     def _densities(self, units, log_integral, x):
-        """Marginal densities at ``x`` (G, K), by the weights of all nodes and of halves: (3, G, K)."""
+        """Marginal densities at ``x`` (G, K), by weights of all nodes and of halves, and a misfit."""
         y, n = self.model.successes[units, None], self.model.trials[units, None]
         p, q, centre = reference_point(y, n)
         log_likelihood = log_ratio(x - centre, y, n, p, q)[0]
         rows = self._thin_rows
         out = self._wide(log_integral, log_likelihood, x, rows)
+        misfit = np.zeros(units.size)
         if rows.size:
-            out += self._thin(log_integral, log_likelihood, x, rows)
-        return out
+            thin, misfit = self._thin(log_integral, log_likelihood, x, rows)
+            out += thin
+        return out, misfit
 
     def _wide(self, log_integral, log_likelihood, x, thin):
         """Sum over the nodes of all rows but the thin ones."""
@@ -433,12 +438,15 @@ class ManyGroups:
         return np.moveaxis(np.exp(log_f, out=log_f) @ weights, -1, 0)
 
     def _thin(self, log_integral, log_likelihood, x, rows):
-        """Sum over Gauss-Hermite nodes around ``x``, for rows whose sigma is narrow."""
+        """Sum over Gauss-Hermite nodes around ``x``, for rows whose sigma is narrow.
+
+        Also what the polynomials are off at the nodes, in probability.
+        """
         columns = self.nodes.weight.shape[1]
         place = np.searchsorted(self._alive, rows[:, None] * columns + np.arange(columns))
         others = self._log_rows(rows) - np.moveaxis(log_integral[place], -1, 0)  # (G, R, A)
         relative = self.nodes.sigma[rows] / self.nodes.scale[rows]
-        out, above = np.zeros((3, *x.shape)), 0.0
+        out, above, misfit = np.zeros((3, *x.shape)), 0.0, np.zeros(len(x))
         for below, count in _HERMITE:
             use = (relative >= above) & (relative < below)
             above = below
@@ -447,13 +455,16 @@ class ManyGroups:
             some = rows[use]
             fitted = self._polynomials(some, others[:, use])
             sigma, mode, scale = (getattr(self.nodes, k)[some] for k in ("sigma", "mode", "scale"))
+            at = (self.nodes.alpha_bar[some] - mode[:, None]) / scale[:, None]  # (R, A)
+            off = np.abs(fitted(np.moveaxis(at, 0, 1)[None]) - np.moveaxis(others[:, use], 1, 2))
+            misfit += np.einsum("ra,gar->g", self.nodes.weight[some], np.minimum(off, 1))
             nodes, weights = np.polynomial.hermite_e.hermegauss(count)
             for z, w in zip(nodes, weights / np.sqrt(2 * np.pi), strict=True):
                 u = (x[:, :, None] - sigma * z - mode) / scale
                 density = w * np.exp(fitted(u) + log_likelihood[:, :, None])
                 total = density.sum(-1)
                 out += np.stack([total, 2 * density[..., some % 2 == 0].sum(-1), total])
-        return out
+        return out, misfit
 
 
 def _distribution(t: np.ndarray, mass: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
