@@ -77,7 +77,7 @@ WORDS = dict(
     4000: "four thousand",
 }
 
-ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12, ch13, ch14 = (
+ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12, ch13, ch14, ch16 = (
     "01_data",
     "02_fixed_effects",
     "03_centered",
@@ -91,6 +91,7 @@ ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12, ch13, ch14 = (
     "12_singular_fit",
     "13_tools",
     "14_three_views",
+    "16_your_counts",
 )
 
 

@@ -148,7 +148,9 @@ def test_tables_load_from_the_wheel(empty, tmp_path):
     assert result.stdout.split() == "1934 7185 6 _data 1280 True 0.1.0".split()
 
 
-CORE_MODULES = "claims data data.stored fits grid priors problem published reference reml scores studies"
+CORE_MODULES = (
+    "claims cli counts data data.stored fits grid priors problem published reference reml scores studies"
+)
 
 
 def test_core_modules_need_no_extra(empty, tmp_path):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fieldguide.claims import Claims
+    from fieldguide.counts import your_counts
     from fieldguide.data.stored import stored
     from fieldguide.data.tables import (
         count_by_district,
@@ -47,6 +48,7 @@ __all__ = [
     "singular_fit_report",
     "stored",
     "varying_intercept_model",
+    "your_counts",
 ]
 
 _HOMES = {
@@ -64,8 +66,9 @@ _HOMES = {
     "singular_fit_report": "singular",
     "stored": "data.stored",
     "varying_intercept_model": "models.districts",
+    "your_counts": "counts",
 }
-_MODULES = {"claims", "data", "fits", "grid", "models", "priors", "reference", "scores", "studies"}
+_MODULES = set("claims counts data fits grid models priors reference scores studies".split())
 _SAMPLING = {"sample", "varying_intercept_model"}  # refused without PyMC when named, not when called
 _MODELS_EXTRA = {"bambi", "formulae", "mixedlm", "nutpie", "pymc", "pytensor", "statsmodels"}
 

@@ -1,0 +1,225 @@
+"""The command ``fieldguide``: what the book does, for a file of your own.
+
+Every subcommand is a function that adds itself to the parser and one that runs it; see `SUBCOMMANDS`.
+Exit status: 0 where all is well, 1 where trouble is expected, 2 where there is no answer, with one
+sentence that says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    # before NumPy is imported: matrices are small, and threads would only get in the way
+    os.environ.setdefault(_name, "1")
+
+HEALTHY, TROUBLE, NO_ANSWER = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 or 2 as the module's text says, 130 where interrupted.
+    """
+    parser = argparse.ArgumentParser(
+        prog="fieldguide",
+        description="What the book does, for a file of your own.",
+        epilog="Exit status: 0 all is well, 1 trouble is expected, 2 there is no answer.",
+    )
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="COMMAND")
+    for add in SUBCOMMANDS:
+        add(jobs)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return HEALTHY
+    except MemoryError:
+        print("There is not enough memory for this table; take a part of it.", file=sys.stderr)
+        return NO_ANSWER
+
+
+def _say(sentence: Any) -> int:
+    print(sentence, file=sys.stderr)
+    return NO_ANSWER
+
+
+# ---------------------------------------------------------------------------------------------
+# fieldguide counts
+
+_COUNTS = """Exact posterior of successes and trials per group, and how to sample it.
+
+FILE is a CSV with one row per group: its name, its successes, and its trials or failures. Columns
+with common names (successes and trials, y and n, events and n, ...) are recognised."""
+
+_COUNTS_END = """examples:
+  fieldguide counts wards.csv
+  fieldguide counts wards.csv --successes cured --trials treated --html wards.html
+  fieldguide counts people.csv --group ward --successes cured --add-up
+  fieldguide counts wards.csv --code pymc > wards.py
+
+exit status:
+  0  healthy: centered and non-centered form should both sample well
+  1  trouble expected of one form or both; the report says which, and why
+  2  no answer: the file cannot be read as counts, and a sentence says why"""
+
+
+def _add_counts(jobs: Any) -> None:
+    parser = jobs.add_parser(
+        "counts",
+        help="exact posterior of successes and trials per group",
+        description=_COUNTS,
+        epilog=_COUNTS_END,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="a CSV file")
+    columns = parser.add_argument_group("columns")
+    for role in ("group", "successes", "trials", "failures"):
+        columns.add_argument(f"--{role}", metavar="COLUMN", help=f"which column has the {role}")
+    columns.add_argument(
+        "--add-up", action="store_true", help="add up rows of one group; count rows of single people"
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--sigma-prior", default="exponential(1)", metavar="PRIOR",
+        help="exponential(RATE), halfnormal(SD) or halfcauchy(SCALE) on sigma; exponential(1)",
+    )  # fmt: skip
+    model.add_argument(
+        "--alpha-prior", default="normal(0, 1.5)", metavar="PRIOR",
+        help="normal(MEAN, SD) on the groups' mean log odds; normal(0, 1.5)",
+    )  # fmt: skip
+    model.add_argument(
+        "--prob", type=float, default=0.89, metavar="P", help="probability of intervals; 0.89"
+    )
+    output = parser.add_argument_group("output, instead of the report as text")
+    output.add_argument("--json", action="store_true", help="everything as JSON")
+    output.add_argument("--csv", action="store_true", help="one row per group, as CSV")
+    output.add_argument("--code", choices=("pymc", "bambi", "brms"), help="a program to run")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page, too")
+    parser.set_defaults(run=_counts)
+
+
+def _counts(options: argparse.Namespace) -> int:
+    from fieldguide.counts_table import CountsError
+
+    try:
+        priors = _prior(options.sigma_prior, spread=True), _prior(options.alpha_prior, spread=False)
+    except ValueError as error:
+        return _say(error)
+    from fieldguide.counts import your_counts
+    from fieldguide.reference._protocol import ExactPosteriorError
+
+    if sum((options.json, options.csv, options.code is not None)) > 1:
+        return _say("Choose one of --json, --csv and --code.")
+    try:
+        with _Progress() as tick:
+            report = your_counts(
+                options.file,
+                group=options.group,
+                successes=options.successes,
+                trials=options.trials,
+                failures=options.failures,
+                add_up=options.add_up,
+                sigma_prior=priors[0],
+                alpha_prior=priors[1],
+                prob=options.prob,
+                tick=tick,
+            )
+    except (CountsError, ExactPosteriorError, ValueError, TypeError) as error:
+        sentence = str(error)
+        return _say(sentence if sentence.startswith(options.file) else f"{options.file}: {sentence}")
+    try:
+        if options.html:
+            options.html.write_text(report.page(), encoding="utf-8")
+        if options.json:
+            print(report.to_json())
+        elif options.csv:
+            print(report.table.to_csv(), end="")
+        elif options.code:
+            print(report.code(options.code), end="")
+        else:
+            print(report)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        return _say(f"{error}")
+    return HEALTHY if report.healthy else TROUBLE
+
+
+def _prior(words: str, *, spread: bool) -> Any:
+    """Return the frozen distribution that the words name."""
+    import re
+
+    import scipy.stats
+
+    found = re.fullmatch(r"\s*([a-z_]+)\s*\(\s*([^()]*)\)\s*", words.lower().replace("-", "_", 1) if
+                         words.lower().startswith("half-") else words.lower())  # fmt: skip
+    known: dict[str, tuple[int, Callable]] = {
+        "exponential": (1, lambda rate: scipy.stats.expon(scale=1 / rate)),
+        "halfnormal": (1, lambda sd: scipy.stats.halfnorm(scale=sd)),
+        "halfcauchy": (1, lambda scale: scipy.stats.halfcauchy(scale=scale)),
+    }
+    if not spread:
+        known = {"normal": (2, lambda mean, sd: scipy.stats.norm(mean, sd))}
+    forms = ", ".join(known)
+    try:
+        name, values = found.group(1).replace("_", ""), found.group(2).split(",")  # type: ignore[union-attr]
+        count, make = known[name]
+        numbers = [float(value) for value in values]
+        if len(numbers) != count or not numbers[-1] > 0:
+            raise ValueError
+        return make(*numbers)
+    except (AttributeError, KeyError, ValueError):
+        raise ValueError(
+            f"The prior {words!r} is not understood; write {forms} with "
+            f"{'a positive number' if spread else 'a mean and a positive sd'} in brackets."
+        ) from None
+
+
+class _Progress:
+    """A bar on the terminal for what takes more than a few seconds; nothing where nobody looks."""
+
+    AFTER = 3.0
+
+    def __enter__(self) -> Callable[[float], None]:
+        from time import perf_counter
+
+        from tqdm import tqdm
+
+        start = perf_counter()
+        self.bar: Any = None
+
+        def tick(share: float) -> None:
+            late = perf_counter() - start > self.AFTER
+            if self.bar is None and late and sys.stderr.isatty():
+                self.bar = tqdm(total=100, leave=False, bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
+            if self.bar is not None:
+                self.bar.n = round(100 * min(share, 1))
+                self.bar.refresh()
+
+        return tick
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+SUBCOMMANDS: tuple[Callable[[Any], None], ...] = (_add_counts,)
+"""What adds each subcommand to the parser, with the function that runs it as ``run``."""

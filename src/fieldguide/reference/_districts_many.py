@@ -1,0 +1,494 @@
+r"""The same posterior for many groups: one grid for all, each group's marginal a mixture over it.
+
+`_districts_quadrature` makes each marginal on its own, which is what few groups with long tails need.
+With many groups the two outer parameters are known well, a coarse grid of the same kind carries the
+whole posterior, and given its nodes the groups are independent, so that
+
+.. math::
+
+   p(\alpha_j \mid y) = L_j(\alpha_j) \sum_k w_k\,
+   \frac{\mathrm{Normal}(\alpha_j \mid \bar\alpha_k, \sigma_k)}{I_j(\bar\alpha_k, \sigma_k)}
+
+with the nodes' posterior weights :math:`w_k`. Groups are handled in chunks, twice: once for the
+weights, which need the integrals of all groups, and once for the groups' moments and quantiles. So
+memory does not grow with the number of groups.
+
+Where :math:`\sigma_k` is narrow beside the distance of the nodes of :math:`\bar\alpha`, such a mixture
+would be a comb. There the sum over :math:`\bar\alpha` is one over Gauss-Hermite nodes around
+:math:`\alpha_j`, with the logarithm of the rest, which is close to a parabola, as a polynomial.
+
+Errors are estimated as in `_districts_quadrature`: by what every other node misses, squared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from scipy.special import expit, logsumexp, sici
+
+from fieldguide.reference._districts_integral import (
+    LOG_TWO_PI,
+    Inner,
+    integrate_effect,
+    log_ratio,
+    reference_point,
+)
+from fieldguide.reference._districts_quadrature import _B_MEAN, Model, _make_plan
+from fieldguide.reference._marginal import Marginal
+from fieldguide.reference._protocol import ExactPosteriorError
+
+TOLERANCE = 1e-5
+"""Largest error estimate of a moment, in posterior standard deviations, that is not refused."""
+
+QUANTILE_TOLERANCE = 3e-4
+"""Largest error estimate of a quantile, in posterior standard deviations, that is not refused."""
+
+_PAIRS = 1 << 19  # nodes times groups that are handled at once
+_STEPS = (0.45, 0.6, 0.5)  # steps in t for the spread, the mean and the inner integral
+_FEW = 300  # groups whose moments are looked at before all of them are
+_NOTHING = 1e-10  # probability of a node that does not count
+_END = 1e-8  # probability at the ends of a grid that is not worth going further for
+_NARROW = 0.8  # scales of alpha_bar below which sigma is narrow
+_DEGREES = ((0.1, 8), (np.inf, 14))  # of the polynomials in alpha_bar, up to a scale of so much
+_FAR = 35.0  # sds from its mean to either end of a group's marginal
+_NODES = (49, 97, 193, 385)  # of a group's marginal; more where fewer do not suffice
+_SUFFICIENT = 2e-6  # error estimate of a quantile at which nodes are enough
+
+_HERMITE = ((0.08, 4), (0.3, 7), (np.inf, 18))  # Gauss-Hermite nodes up to a sigma of so many scales
+
+
+@dataclass
+class _Nodes:
+    """The outer grid: one row per sigma, one column per standardised alpha_bar."""
+
+    t: np.ndarray  # (S,) uniform
+    sigma: np.ndarray  # (S,)
+    mode: np.ndarray  # (S,)
+    scale: np.ndarray  # (S,)
+    alpha_bar: np.ndarray  # (S, A)
+    log_measure: np.ndarray  # (S, A), of both trapezoidal rules and sigma's prior
+    log_density: np.ndarray  # (S, A), of the counts and alpha_bar given sigma
+    weight: np.ndarray  # (S, A), sums to 1
+    total: float  # log marginal likelihood
+    step: float  # of the inner integrals
+
+
+@dataclass
+class GroupSummaries:
+    """What is known of each kind of group; arrays of shape (U,), of quantiles (Q, U)."""
+
+    mean: np.ndarray  # of the effect, in logits
+    sd: np.ndarray
+    mean_p: np.ndarray  # of the rate
+    sd_p: np.ndarray
+    quantiles: np.ndarray  # of the effect
+    own: np.ndarray  # share of what is known that comes from the group's own counts
+    error: np.ndarray  # estimated, the largest of all, in sds
+
+
+class ManyGroups:
+    """Posterior of the varying-intercept model for many kinds of groups.
+
+    Parameters
+    ----------
+    model : Model
+        Counts and priors.
+    tick : callable, optional
+        Told the share of the work that has been done, now and then.
+    """
+
+    def __init__(self, model: Model, tick: Callable[[float], object] | None = None):
+        self.model = model
+        self._tick = tick or (lambda share: None)
+        self.plan = _make_plan(model, 2)
+        self._tick(0.2)
+        self._converge()
+
+    # -- the grid
+
+    def _chunks(self, nodes: int) -> Iterator[np.ndarray]:
+        size = max(_PAIRS // nodes, 1)
+        units = self.model.successes.size
+        for start in range(0, units, size):
+            yield np.arange(start, min(start + size, units))
+
+    def _inner(self, nodes: _Nodes, units: np.ndarray, at: np.ndarray) -> Inner:
+        """Integrals of some groups at the nodes numbered ``at``; arrays of shape (N, G)."""
+        y, n = self.model.successes[units], self.model.trials[units]
+        sigma = np.repeat(nodes.sigma, nodes.alpha_bar.shape[1])
+        return integrate_effect(nodes.alpha_bar.ravel()[at, None], sigma[at, None], y, n, nodes.step)
+
+    def _make(self, steps: tuple[float, float, float], reach: list[float]) -> _Nodes:
+        model, plan = self.model, self.plan
+        # even numbers of intervals, so that every other node is a grid of its own
+        t = np.linspace(plan.low, plan.high, 2 * int(np.ceil((plan.high - plan.low) / steps[0] / 2)) + 1)
+        t_a = np.linspace(reach[0], reach[1], 2 * int(np.ceil((reach[1] - reach[0]) / steps[1] / 2)) + 1)
+        v, log_slope = plan.v(t)
+        mode, scale = plan.ridge(v)
+        alpha_bar = mode[:, None] + scale[:, None] * _B_MEAN * np.sinh(t_a / _B_MEAN)
+        with np.errstate(divide="ignore"):
+            log_v = model.log_sigma_prior(v) + log_slope + np.log(t[1] - t[0])
+        log_a = np.log(scale)[:, None] + np.log((t_a[1] - t_a[0]) * np.cosh(t_a / _B_MEAN))
+        z = (alpha_bar - model.prior_mean) / model.prior_sd
+        density = -0.5 * z**2 - np.log(model.prior_sd) - 0.5 * LOG_TWO_PI + model.log_constant
+        nodes = _Nodes(
+            t, model.sigma(v), mode, scale, alpha_bar, log_a + log_v[:, None],
+            density, np.empty(0), 0.0, steps[2],
+        )  # fmt: skip
+        everywhere = np.arange(alpha_bar.size)
+        for units in self._chunks(alpha_bar.size):
+            log_integral = self._inner(nodes, units, everywhere).log_integral
+            nodes.log_density += (log_integral @ model.count[units]).reshape(density.shape)
+        joint = nodes.log_density + nodes.log_measure
+        nodes.total = float(logsumexp(joint))
+        nodes.weight = np.exp(joint - nodes.total)
+        return nodes
+
+    def _converge(self) -> None:
+        steps, reach = _STEPS, [-self.plan.reach, self.plan.reach]
+        some = np.unique(np.linspace(0, self.model.successes.size - 1, _FEW).astype(int))
+        for _ in range(12):
+            nodes = self._make(steps, reach)
+            ends = nodes.weight[:, [0, -1]].sum(0)
+            if ends.max() > _END:
+                reach = [reach[0] - (ends[0] > _END), reach[1] + (ends[1] > _END)]
+                continue
+            ends = nodes.weight[[0, -1]].sum(1)
+            if ends.max() > _END:
+                self.plan.low -= ends[0] > _END
+                self.plan.high += ends[1] > _END
+                continue
+            self.nodes = nodes
+            self.__dict__.pop("sigma", None)  # of the grid before
+            errors = np.array([*np.square(self._missed(some)), self._inner_error(some)])
+            errors[0] = max(errors[0], self.sigma.resolution)
+            self.error = 4 * float(errors.sum())
+            if self.error < TOLERANCE:
+                break
+            # errors fall like exp(-1 / step): one step towards the target, at least a little finer
+            with np.errstate(divide="ignore"):
+                wanted = np.log(np.minimum(errors, 0.5)) / np.log(TOLERANCE / 16)
+            ratio = np.where(errors > TOLERANCE / 16, np.clip(wanted, 0.4, 0.85), 1.0)
+            steps = tuple(ratio * steps)
+        if not (hasattr(self, "error") and self.error < TOLERANCE):
+            raise ExactPosteriorError(
+                f"The grid over the groups' mean and spread did not converge (error estimate "
+                f"{getattr(self, 'error', np.inf):.0e} posterior sd); use less extreme priors."
+            )
+        self._tick(0.5)
+
+    @property
+    def _thin_rows(self) -> np.ndarray:
+        """Rows whose sigma is narrow beside the distance of the nodes of alpha_bar."""
+        narrow = self.nodes.sigma < _NARROW * self.nodes.scale
+        return np.flatnonzero(narrow & (self.nodes.weight.sum(1) > _NOTHING))
+
+    @property
+    def _alive(self) -> np.ndarray:
+        """Numbers of the nodes that groups are asked at: those that count, and whole narrow rows."""
+        alive = self.nodes.weight > _NOTHING
+        alive[self._thin_rows] = True
+        return np.flatnonzero(alive)
+
+    def _halves(self) -> list[np.ndarray]:
+        """Weights of every node, of every other sigma, and of every other alpha_bar."""
+        out = [self.nodes.weight]
+        for every in (np.s_[::2, :], np.s_[:, ::2]):
+            half = np.zeros_like(self.nodes.weight)
+            half[every] = self.nodes.weight[every]
+            out.append(half / half.sum())
+        return out
+
+    def _missed(self, some: np.ndarray) -> np.ndarray:
+        """How far moments move with every other sigma, and with every other alpha_bar, in sds."""
+        at = self._alive
+        inner = self._inner(self.nodes, some, at)
+        found = []
+        for weight in self._halves():
+            means, variances = self._outer(weight)
+            mean, variance, *_ = self._groups(inner, weight, at)
+            sds = np.sqrt([*variances, *variance])
+            found.append((np.array([*means, *mean]), sds))
+        (mean, sd), *others = found
+        return np.array([float(np.max(np.maximum(abs(m - mean), abs(s - sd)) / sd)) for m, s in others])
+
+    def _inner_error(self, some: np.ndarray) -> float:
+        """Estimated error of the inner integrals, from the likeliest node done again more finely."""
+        at = np.unravel_index(np.argmax(self.nodes.weight), self.nodes.weight.shape)
+        a, s = self.nodes.alpha_bar[at], self.nodes.sigma[at[0]]
+        y, n = self.model.successes[some], self.model.trials[some]
+        now, fine = (integrate_effect(a, s, y, n, self.nodes.step / k) for k in (1, 1.5))
+        moved = np.abs(now.shift - fine.shift) / np.sqrt(fine.variance)
+        return float(max(moved.max(), np.abs(now.variance / fine.variance - 1).max()))
+
+    def _outer(self, weight: np.ndarray) -> tuple[list[float], list[float]]:
+        """Means and variances of alpha_bar, its rate and sigma."""
+        sigma = np.broadcast_to(self.nodes.sigma[:, None], weight.shape)
+        values = (self.nodes.alpha_bar, expit(self.nodes.alpha_bar), sigma)
+        means = [float((weight * v).sum()) for v in values]
+        spreads = [float((weight * (v - m) ** 2).sum()) for v, m in zip(values, means, strict=True)]
+        return means, spreads
+
+    def _groups(self, inner: Inner, weight: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Mean and variance of effect and rate, and the own share, of some groups."""
+        sigma = np.repeat(self.nodes.sigma, weight.shape[1])[at]
+        weight = weight.ravel()[at]
+        weight = weight / weight.sum()
+        alpha = self.nodes.alpha_bar.ravel()[at, None] + inner.shift
+        mean = weight @ alpha
+        variance = weight @ (inner.variance + (alpha - mean) ** 2)
+        mean_p = weight @ inner.p
+        variance_p = weight @ (inner.variance_p + (inner.p - mean_p) ** 2)
+        own = 1 - (weight / sigma**2) @ inner.variance
+        return mean, variance, mean_p, variance_p, np.clip(own, 0, 1)
+
+    # -- the two outer parameters
+
+    @cached_property
+    def moments(self) -> tuple[list[float], list[float]]:
+        """Means and sds of alpha_bar, its rate and sigma."""
+        means, variances = self._outer(self.nodes.weight)
+        return means, np.sqrt(variances).tolist()
+
+    @cached_property
+    def sigma(self) -> Marginal:
+        """Marginal of sigma, from the rows of the grid."""
+        plan, model = self.plan, self.model
+        return Marginal(
+            self.nodes.t,
+            self.nodes.weight.sum(1),
+            to_t=lambda x: plan.t(model.v(x)),
+            from_t=lambda t: model.sigma(plan.v(t)[0]),
+        )
+
+    def sigma_density(self, x: np.ndarray) -> np.ndarray:
+        """Posterior density of sigma: the rows' masses, with the sinc function between them."""
+        nodes, model = self.nodes, self.model
+        low, high = model.sigma_prior.support()
+        out = np.zeros(np.shape(x))
+        inside = (x > max(low, nodes.sigma[0])) & (x < min(high, nodes.sigma[-1]))
+        v = model.v(x[inside])
+        t = self.plan.t(v)
+        step = nodes.t[1] - nodes.t[0]
+        value = np.sinc((t[:, None] - nodes.t) / step) @ nodes.weight.sum(1) / step
+        with np.errstate(divide="ignore"):
+            jacobian = model.sigma_prior.logpdf(x[inside]) - model.log_sigma_prior(v)
+        out[inside] = np.maximum(value, 0) * np.exp(jacobian - self.plan.v(t)[1])
+        return out
+
+    @cached_property
+    def alpha_bar(self) -> Marginal:
+        """Marginal of alpha_bar."""
+        mean, sd = self.moments[0][0], self.moments[1][0]
+        rows = np.flatnonzero(self.nodes.weight.sum(1) > 1e-14)
+        fitted = self._polynomials(rows, self._log_rows(rows))
+
+        def density(x):
+            u = (np.asarray(x)[:, None] - self.nodes.mode[rows]) / self.nodes.scale[rows]
+            return np.exp(fitted(u[None])[0]).sum(-1)
+
+        return Marginal.from_density(density, mean, sd, mean - _FAR * sd, mean + _FAR * sd)
+
+    def _log_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Log density of alpha_bar and each row, in alpha_bar, at the row's nodes; (1, R, A)."""
+        prior = self.nodes.log_measure[rows] - self._log_column(rows)
+        return (self.nodes.log_density[rows] + prior - self.nodes.total)[None]
+
+    def _log_column(self, rows: np.ndarray) -> np.ndarray:
+        """Log of the trapezoid's weight in alpha_bar."""
+        u = (self.nodes.alpha_bar[rows] - self.nodes.mode[rows, None]) / self.nodes.scale[rows, None]
+        t = _B_MEAN * np.arcsinh(u / _B_MEAN)
+        step = (t[:, -1] - t[:, 0]) / (t.shape[1] - 1)
+        return np.log(step * self.nodes.scale[rows])[:, None] + np.log(np.cosh(t / _B_MEAN))
+
+    def _polynomials(self, rows: np.ndarray, log_value: np.ndarray) -> Callable:
+        """Polynomials in u, the standardised alpha_bar, through values of shape (G, R, A)."""
+        u = (self.nodes.alpha_bar[rows[:1]] - self.nodes.mode[rows[0]]) / self.nodes.scale[rows[0]]
+        low, high = u[0, 0], u[0, -1]
+
+        def unit(u):
+            return (2 * u - low - high) / (high - low)
+
+        widest = self.nodes.scale[rows].max()
+        degree = min(next(d for limit, d in _DEGREES if widest < limit), u.shape[1] - 3)
+        basis = chebyshev.chebvander(unit(u[0]), degree)
+        near = np.exp(-0.05 * u[0] ** 2)[:, None]  # the middle has the mass
+        coefficients = (log_value * near[:, 0]) @ np.linalg.pinv(basis * near).T
+
+        def value(at):  # (G, ..., R) -> (G, ..., R)
+            x = unit(at)
+            c = coefficients.reshape(len(log_value), *(1,) * (at.ndim - 2), *coefficients.shape[1:])
+            first = second = np.zeros(1)
+            for k in range(degree, 0, -1):  # Clenshaw
+                first, second = c[..., k] + 2 * x * first - second, first
+            out = c[..., 0] + x * first - second
+            return np.where(np.abs(x) <= 1, out, -np.inf)
+
+        return value
+
+    # -- the groups
+
+    def summarise(self, probs: tuple[float, ...]) -> GroupSummaries:
+        """Return moments, quantiles and own shares of all groups.
+
+        Raises
+        ------
+        ExactPosteriorError
+            If the estimated error of a quantile stays above `QUANTILE_TOLERANCE`.
+        """
+        units = self.model.successes.size
+        mean, sd, mean_p, sd_p, own, error = np.empty((6, units))
+        quantiles = np.empty((len(probs), units))
+        out = GroupSummaries(mean, sd, mean_p, sd_p, quantiles, own, error)
+        at = self._alive
+        for part in self._chunks(at.size):
+            inner = self._inner(self.nodes, part, at)
+            full, *halves = (self._groups(inner, weight, at) for weight in self._halves())
+            mean[part], sd[part], mean_p[part] = full[0], np.sqrt(full[1]), full[2]
+            sd_p[part], own[part] = np.sqrt(full[3]), full[4]
+            moved = [
+                np.maximum(abs(h[0] - mean[part]), abs(np.sqrt(h[1]) - sd[part])) / sd[part]
+                for h in halves
+            ]
+            found = self._quantiles(part, inner.log_integral, mean[part], sd[part], np.array(probs))
+            quantiles[:, part] = found[0]
+            error[part] = np.maximum(found[1], 4 * np.square(moved).sum(0))
+            self._tick(0.5 + 0.5 * (part[-1] + 1) / units)
+        if not (out.error < QUANTILE_TOLERANCE).all():
+            worst = int(np.nanargmax(out.error))
+            y, n = self.model.successes[worst], self.model.trials[worst]
+            raise ExactPosteriorError(
+                f"The interval of a group with {y:.0f} of {n:.0f} is not accurate (error estimate "
+                f"{out.error[worst]:.0e} posterior sd); use less extreme priors."
+            )
+        return out
+
+    def _quantiles(self, units, log_integral, mean, sd, probs):
+        """Quantiles of some groups' effects, with more nodes for those that need them."""
+        found, error = np.empty((probs.size, units.size)), np.full(units.size, np.inf)
+        left = np.arange(units.size)
+        for count in _NODES:
+            size = max(4 * _PAIRS // (count * len(log_integral)), 1)
+            for start in range(0, left.size, size):
+                part = left[start : start + size]
+                found[:, part], error[part] = self._tabulated(
+                    units[part], log_integral[..., part], mean[part], sd[part], probs, count
+                )
+            left = left[~(error[left] < _SUFFICIENT)]
+            if not left.size:
+                break
+        return found, error
+
+    def _tabulated(self, units, log_integral, mean, sd, probs, count):
+        """Quantiles of some groups, shape (Q, G), from marginals on ``count`` nodes, and their error."""
+        end = np.arcsinh(_FAR)
+        t = np.linspace(-end, end, count)
+        step = t[1] - t[0]
+        x = mean[:, None] + sd[:, None] * np.sinh(t)  # (G, K)
+        density, misfit = self._densities(units, log_integral, x)
+        mass = density * (step * sd[:, None] * np.cosh(t))
+        missing = np.abs(mass[0].sum(-1) - 1)
+        full, *halves = mass / mass.sum(-1, keepdims=True)
+        at = _solve(t, full, probs)  # (G, Q)
+        cdf, slope = _distribution(t, full, at)
+        halved = _distribution(t[::2], 2 * full[:, ::2], at)[0]
+        error = 4 * sum(np.abs(_distribution(t, half, at)[0] - cdf) ** 2 for half in halves)
+        error += np.abs(halved - cdf) ** 1.7 + missing[:, None] ** 1.7 + misfit[:, None]
+        relative = error / slope * np.cosh(at)  # in sds
+        value = mean[:, None] + sd[:, None] * np.sinh(at)
+        return value.T, relative.max(-1)
+
+    def _densities(self, units, log_integral, x):
+        """Marginal densities at ``x`` (G, K), by weights of all nodes and of halves, and a misfit."""
+        y, n = self.model.successes[units, None], self.model.trials[units, None]
+        p, q, centre = reference_point(y, n)
+        log_likelihood = log_ratio(x - centre, y, n, p, q)[0]
+        rows = self._thin_rows
+        out = self._wide(log_integral, log_likelihood, x, rows)
+        misfit = np.zeros(units.size)
+        if rows.size:
+            thin, misfit = self._thin(log_integral, log_likelihood, x, rows)
+            out += thin
+        return out, misfit
+
+    def _wide(self, log_integral, log_likelihood, x, thin):
+        """Sum over the nodes of all rows but the thin ones."""
+        nodes, at = self.nodes, self._alive
+        row, _ = np.divmod(at, nodes.weight.shape[1])
+        use = ~np.isin(row, thin)
+        if not use.any():
+            return np.zeros((3, *x.shape))
+        at, sigma = at[use], nodes.sigma[row[use]]
+        a = nodes.alpha_bar.ravel()[at]
+        middle = x[:, x.shape[1] // 2, None]
+        shifted = x - middle  # powers of x keep their digits
+        apart = a - middle  # (G, N)
+        constant = -np.log(sigma) - 0.5 * LOG_TWO_PI - log_integral[use].T  # (G, N)
+        factors = np.stack(
+            [np.broadcast_to(-0.5 / sigma**2, apart.shape), apart / sigma**2,
+             constant - 0.5 * (apart / sigma) ** 2], axis=1,
+        )  # fmt: skip
+        log_f = np.stack([shifted**2, shifted, np.ones_like(x)], axis=2) @ factors
+        log_f += log_likelihood[:, :, None]
+        weights = np.stack([half.ravel()[at] for half in self._halves()], axis=1)  # (N, 3)
+        return np.moveaxis(np.exp(log_f, out=log_f) @ weights, -1, 0)
+
+    def _thin(self, log_integral, log_likelihood, x, rows):
+        """Sum over Gauss-Hermite nodes around ``x``, for rows whose sigma is narrow.
+
+        Also what the polynomials are off at the nodes, in probability.
+        """
+        columns = self.nodes.weight.shape[1]
+        place = np.searchsorted(self._alive, rows[:, None] * columns + np.arange(columns))
+        others = self._log_rows(rows) - np.moveaxis(log_integral[place], -1, 0)  # (G, R, A)
+        relative = self.nodes.sigma[rows] / self.nodes.scale[rows]
+        out, above, misfit = np.zeros((3, *x.shape)), 0.0, np.zeros(len(x))
+        for below, count in _HERMITE:
+            use = (relative >= above) & (relative < below)
+            above = below
+            if not use.any():
+                continue
+            some = rows[use]
+            fitted = self._polynomials(some, others[:, use])
+            sigma, mode, scale = (getattr(self.nodes, k)[some] for k in ("sigma", "mode", "scale"))
+            at = (self.nodes.alpha_bar[some] - mode[:, None]) / scale[:, None]  # (R, A)
+            off = np.abs(fitted(np.moveaxis(at, 0, 1)[None]) - np.moveaxis(others[:, use], 1, 2))
+            misfit += np.einsum("ra,gar->g", self.nodes.weight[some], np.minimum(off, 1))
+            nodes, weights = np.polynomial.hermite_e.hermegauss(count)
+            for z, w in zip(nodes, weights / np.sqrt(2 * np.pi), strict=True):
+                u = (x[:, :, None] - sigma * z - mode) / scale
+                density = w * np.exp(fitted(u) + log_likelihood[:, :, None])
+                total = density.sum(-1)
+                out += np.stack([total, 2 * density[..., some % 2 == 0].sum(-1), total])
+        return out, misfit
+
+
+def _distribution(t: np.ndarray, mass: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distribution function and density in t of masses (G, K) on uniform nodes, at points (G, Q).
+
+    The sinc rule of `_marginal`.
+    """
+    step = t[1] - t[0]
+    away = (at[:, :, None] - t) / step
+    cdf = 0.5 * mass.sum(-1)[:, None] + np.einsum("gqk,gk->gq", sici(np.pi * away)[0], mass) / np.pi
+    return cdf, np.einsum("gqk,gk->gq", np.sinc(away), mass) / step
+
+
+def _solve(t: np.ndarray, mass: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Points (G, Q) where the distribution function of masses (G, K) is ``probs``: Newton, in a cell."""
+    steps = np.arange(t.size)
+    table = 0.5 + sici(np.pi * (steps[:, None] - steps))[0] / np.pi
+    cdf = np.maximum.accumulate(mass @ table.T, axis=1)  # (G, K) at the nodes
+    cell = np.clip((cdf[:, None, :] < probs[:, None]).sum(-1), 1, t.size - 1)
+    low, high = t[cell - 1], t[cell]
+    below = np.take_along_axis(cdf, cell - 1, 1)
+    above = np.take_along_axis(cdf, cell, 1)
+    at = low + (high - low) * np.clip((probs - below) / np.maximum(above - below, 1e-300), 0, 1)
+    for _ in range(5):
+        value, slope = _distribution(t, mass, at)
+        at = np.clip(at - (value - probs) / np.maximum(slope, 1e-300), low, high)
+    return at
