@@ -13,6 +13,7 @@ import nutpie
 import pymc as pm
 import pytest
 import statsmodels.regression.mixed_linear_model
+from bs4 import BeautifulSoup
 from conftest import ROOT
 from test_r import need_r
 
@@ -278,7 +279,18 @@ def test_rs_snippets_on_a_singular_fit_say_where_and_how_flat():
 
 
 # ---------------------------------------------------------------------------------------------
-# To print
+# As it is read
+
+
+@pytest.mark.book
+def test_claims_of_one_chapter_stand_together(site):
+    page = BeautifulSoup((site / "book" / "now_what.html").read_text(encoding="utf-8"), "html.parser")
+    asked = re.findall(r"```{findings}\n(.*?)```", PAGE, re.DOTALL)
+    shown = page.select("dl.findings")
+    assert len(shown) == len(asked)
+    for listed, lines in zip(shown, map(str.splitlines, asked), strict=True):
+        assert len(listed.select("dt")) == len({line.partition(":")[0] for line in lines})
+        assert len(listed.select("dd p")) == len(lines)
 
 
 @pytest.mark.book

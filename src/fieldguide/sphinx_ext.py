@@ -18,6 +18,7 @@ import textwrap
 import threading
 from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from os.path import relpath
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -388,22 +389,24 @@ class Findings(SphinxDirective):
     """List chapters, each with one of its claims as that was computed by this build.
 
     A line of the content names a page and words of the claim:
-    ``notebooks/03_centered: The centered form diverged``.
+    ``notebooks/03_centered: The centered form diverged``. Claims of one chapter stand together.
     """
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """Return the list: the title of each chapter with its link, and the sentence."""
+        """Return the list: the title of each chapter with its link, and the sentences."""
         found = nodes.definition_list(classes=["findings"])
-        for line in filter(None, map(str.strip, self.content)):
-            page, _, words = line.partition(": ")
+        lines = [line.partition(": ") for line in filter(None, map(str.strip, self.content))]
+        for page, several in groupby(lines, key=lambda line: line[0]):
             claims = [one for many in shown_by(self, f"{page}.ipynb", CLAIMS_MIME) for one in many]
-            sentence = next((one for one in claims if words in one), None)
-            if sentence is None:
-                raise self.error(f"{page} claims nothing with the words {words!r}")
+            said = nodes.definition()
+            for *_, words in several:
+                sentence = next((one for one in claims if words in one), None)
+                if sentence is None:
+                    raise self.error(f"{page} claims nothing with the words {words!r}")
+                said += nodes.paragraph(text=sentence)
             term = nodes.term("", "", link_to(page, self.env.docname))
-            said = nodes.definition("", nodes.paragraph(text=sentence))
             found += nodes.definition_list_item("", term, said)
         return [found]
 
