@@ -1366,7 +1366,7 @@ def _project() -> list[Submission]:
             ("fit ",),
             (same,),
         ),
-        Submission("a summary for a fit", after("fit = az.summary(fit)"), ("fit ", two), (same,)),
+        Submission("a summary for a fit", after("fit = az.summary(fit)"), ("fit ", two, same), ()),
         Submission(
             "a number repeated for draws",
             after(changed("fit", mu='p["mu"] * 0 + 4.4')),
