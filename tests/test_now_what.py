@@ -253,7 +253,7 @@ fit <- suppressWarnings(%s)
 def test_rs_snippets_say_where_which_and_how_far():
     where, moved = snippets("r", "Divergences")
     (which,) = snippets("r", "R-hat")
-    (again,) = re.findall(r"\| brms \| `(update.*?)` \|", PAGE)
+    (again,) = re.findall(r"\| brms \| `fit <- (update.*?)` \|", PAGE)
     columns = [", ".join(map(str, COUNTS[name])) for name in ("users", "women")]
     said = r(BRMS % (*columns, where + which, again.replace("))", "), refresh = 0)"), moved), "brms")
     assert re.search(r"\d+ of 4000 transitions diverged", said)

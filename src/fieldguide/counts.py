@@ -137,8 +137,8 @@ def your_counts(
     1          0.26  0.27  0.76
     2          0.35  0.34  0.56
     3          1.00  0.50  0.20
-    >>> mine.form
-    'mixed'
+    >>> mine.form, mine.target
+    ('non-centered', 0.95)
     """
     if not (np.ndim(prob) == 0 and 0 < prob < 1):
         raise ValueError(f"prob must lie strictly between 0 and 1; got {prob!r}.")
@@ -435,16 +435,21 @@ class YourCounts:
     def form(self) -> str:
         """``"centered"`` or ``"non-centered"`` where that suits all groups, else ``"mixed"``.
 
-        Where the centered form would be a funnel and the non-centered one is expected to sample well,
-        it is the non-centered: to be centered in part would keep a part of the funnel.
+        Where the centered form would be a funnel it is the non-centered: to be centered in part would
+        keep a part of the funnel.
         """
         own, trouble = self._rows["own"], self.health.trouble
-        if self.health.funnel > LIMIT and "non-centered" not in trouble:
+        if self.health.funnel > LIMIT:
             return "non-centered"
         for name, fits in (("centered", own > KNOWN), ("non-centered", own < 1 - KNOWN)):
             if fits.all() and name not in trouble:
                 return name
         return "mixed"
+
+    @property
+    def target(self) -> float:
+        """Acceptance that a sampler should aim at: higher where the recommended form has trouble too."""
+        return 0.95 if self.form in self.health.trouble else 0.9
 
     @cached_property
     def _recipe(self) -> Recipe:
@@ -459,7 +464,9 @@ class YourCounts:
         ends = (-12.0, 12.0)
         inside = excess(ends[0]) < 0 < excess(ends[1])
         spread = float(np.exp(brentq(excess, *ends))) if inside else 1.0
-        return Recipe(self.counts, self.alpha_prior, self.sigma_prior, self.form, own, spread)
+        return Recipe(
+            self.counts, self.alpha_prior, self.sigma_prior, self.form, own, spread, self.target
+        )
 
     def code(self, tool: str = "pymc") -> str:
         """Return a program that samples this posterior, with these counts in it.
@@ -524,10 +531,14 @@ class YourCounts:
         row, sigma = self._of_all.loc["p_bar"], self._of_all.loc["sigma", "median"]
         centre = self._of_all.loc["alpha_bar", "mean"]
         low, high = expit(centre - sigma), expit(centre + sigma)
-        return (
+        text = (
             f"A typical group has a rate of {_rate(row['mean'])} ({_rate(row['low'])} to "
-            f"{_rate(row['high'])}), and two thirds of groups have rates between about {_rate(low)} and "
-            f"{_rate(high)}."
+            f"{_rate(row['high'])})"
+        )
+        if len(self.table) < 10:  # how far the others lie from it is then hardly known
+            return f"{text}."
+        return (
+            f"{text}, and two thirds of groups have rates between about {_rate(low)} and {_rate(high)}."
         )
 
     def _shrunk(self) -> list[str]:
@@ -537,7 +548,10 @@ class YourCounts:
             return [self._of_one(most)]
         moved = (seen["mean"] - seen["share"]).abs()
         far = seen.loc[[moved.idxmax()]].iloc[0]
-        text = [f"Least is known of {self._of_one(least)}", f"Most is known of {self._of_one(most)}"]
+        text = [
+            f"Own counts say least of {self._of_one(least)}",
+            f"They say most of {self._of_one(most)}",
+        ]
         text.append(
             f"The others move {self._name(far)} furthest, from {_rate(far['share'])} to "
             f"{_rate(far['mean'])}; half of the groups move by less than {_points(moved.median())}."
@@ -566,7 +580,8 @@ class YourCounts:
                 f"{text} The mixed form, which takes each group as far as its counts go, suits them all."
             )
         if self.health.funnel > LIMIT:
-            return f"{text} Since the spread may be small, the non-centered form is safer for them all."
+            text = f"{text} Since the spread may be small, the non-centered form is safer for them all"
+            return f"{text}{f', with a target of {self.target}' if self.target > 0.9 else ''}."
         return f"{text} All are so far on one side that the {self.form} form serves for all."
 
     def _expected(self) -> list[str]:

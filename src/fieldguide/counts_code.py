@@ -34,6 +34,8 @@ class Recipe:
         How far each group is centered in the mixed form, from 0 to 1.
     spread : float
         The spread that weights are computed from where a program computes them itself, in logits.
+    target : float
+        Acceptance that the sampler aims at.
     """
 
     counts: Counts
@@ -42,6 +44,7 @@ class Recipe:
     form: str
     weights: np.ndarray
     spread: float
+    target: float
 
     @property
     def inline(self) -> bool:
@@ -247,7 +250,7 @@ def _pymc(recipe: Recipe) -> str:
         '    pm.Binomial("y", n=trials, logit_p=alpha, observed=successes, dims="group")\n\n'
         'if __name__ == "__main__":\n'
         "    with model:\n"
-        "        fit = pm.sample(target_accept=0.9, random_seed=1)\n"
+        f"        fit = pm.sample(target_accept={recipe.target}, random_seed=1)\n"
         '    print(az.summary(fit, var_names=["alpha_bar", "sigma", "rate"]))\n'
     )
 
@@ -291,7 +294,7 @@ def _bambi(recipe: Recipe) -> str:
         f'    "{formula}", data, family="binomial", priors=priors, '
         f"noncentered={recipe.form != 'centered'}\n)\n\n"
         'if __name__ == "__main__":\n'
-        "    fit = model.fit(target_accept=0.9, random_seed=1)\n"
+        f"    fit = model.fit(target_accept={recipe.target}, random_seed=1)\n"
         "    print(az.summary(fit))\n"
     )
 
