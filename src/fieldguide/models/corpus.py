@@ -23,12 +23,7 @@ import xarray as xr
 from pytensor.graph.replace import vectorize_graph
 from scipy.special import expit
 
-from fieldguide.data import (
-    count_by_district,
-    load_bangladesh,
-    load_three_districts,
-    simulate_trial,
-)
+from fieldguide.data import count_by_district, load_bangladesh, load_three_districts
 from fieldguide.models.districts import varying_intercept_model
 from fieldguide.models.graph import as_pymc_prior
 from fieldguide.models.trial import trial_model
@@ -105,7 +100,7 @@ class Family:
     tried: tuple[str, ...] = ()
 
     def data(self, p: Mapping, rng: np.random.Generator, times: int) -> dict:
-        """Return the data, `times` as many."""
+        """Return the data, `times` as many; none unless a family says otherwise."""
         return {}
 
     def build(self, p: Mapping, d: Mapping, remedy: str) -> None:
@@ -160,7 +155,10 @@ class _Hierarchy(Family):
             return {"y": np.array(SCHOOLS_Y), "se": np.array(SCHOOLS_SE)}
         groups = int(p["groups"]) * times
         se = p["se"] * rng.uniform(0.8, 1.25, groups)
-        return {"y": 5 + p["tau"] * rng.standard_normal(groups) + se * rng.standard_normal(groups), "se": se}
+        return {
+            "y": 5 + p["tau"] * rng.standard_normal(groups) + se * rng.standard_normal(groups),
+            "se": se,
+        }
 
     def build(self, p, d, remedy):
         mu = pm.Normal("mu", 0, p["mu_sd"])
@@ -281,7 +279,9 @@ class _Trial(Family):
         ends = exact.quantile([0.05, 0.95], names)
         columns = {"mean": exact.mean, "sd": exact.sd}
         columns |= {"q05": ends.isel(quantile=0), "q95": ends.isel(quantile=1)}
-        return pd.DataFrame({key: [float(part[n]) for n in names] for key, part in columns.items()}, names)
+        return pd.DataFrame(
+            {key: [float(part[n]) for n in names] for key, part in columns.items()}, names
+        )
 
 
 class _Twist(Family):
@@ -579,7 +579,9 @@ class _Regression(Family):
             pm.Gamma("y", alpha=shape, beta=shape / pt.exp(eta), observed=y)
         else:
             size = pm.Gamma("size", 2, 0.1)
-            pm.Beta("y", alpha=size * pm.math.sigmoid(eta), beta=size * pm.math.sigmoid(-eta), observed=y)
+            pm.Beta(
+                "y", alpha=size * pm.math.sigmoid(eta), beta=size * pm.math.sigmoid(-eta), observed=y
+            )
 
     def names(self, p, d, remedy):
         extra = {"normal": ["sigma"], "student": ["sigma"], "gamma": ["shape_"]}
@@ -785,14 +787,7 @@ FAMILIES: dict[str, Family] = {
 # ---------------------------------------------------------------------------------------------
 # The settings
 
-RUN = {
-    "draws": 1000,
-    "tune": 1000,
-    "target_accept": 0.8,
-    "maxdepth": 10,
-    "astray": 0.0,
-    "spread": 0.0,
-}
+RUN = {"draws": 1000, "tune": 1000, "target_accept": 0.8, "maxdepth": 10, "astray": 0.0, "spread": 0.0}
 """How a first fit is run unless its kind says otherwise."""
 
 _WEAK = {
@@ -828,14 +823,8 @@ _TRIAL = {"family": "trial", "form": "centered", "sites": (4, 8), "n": (40, 120)
 _TRIAL |= {"scale": 0.5}
 _LARGE_TRIAL = _TRIAL | {"form": "non-centered", "n": (2000, 6000), "sd": (0.6, 1.0), "scale": 1.0}
 _GLM = {"family": "regression", "n": (60, 200), "predictors": (1, 5), "wide": 2.5}
-_TWIST = {"family": "twist", "pairs": (1, 3), "sd": (1.0, 3.0), "bend": (0.5, 2.0)}
-_DECAY = {
-    "family": "decay",
-    "first": (1.0, 6.0),
-    "n": (5, 12),
-    "noise": (0.1, 0.4),
-    "wide": 1.0,
-}
+_TWIST = {"family": "twist", "pairs": (1, 3), "sd": (0.8, 2.0), "bend": (0.3, 1.0)}
+_DECAY = {"family": "decay", "first": (1.0, 6.0), "n": (5, 12), "noise": (0.1, 0.4), "wide": 1.0}
 _PRODUCT = {
     "family": "product",
     "product": (1.0, 5.0),
@@ -852,13 +841,7 @@ _HEAVY = {
     "se": (1.0, 20.0),
 }
 _SQUARE = {"family": "square", "theta": (1.0, 4.0), "n": (5, 50), "noise": 1.0, "wide": 5.0}
-_CONFLICT = {
-    "family": "conflict",
-    "nu": [2, 3],
-    "scale": (0.3, 1.0),
-    "away": (8.0, 20.0),
-    "n": (2, 3),
-}
+_CONFLICT = {"family": "conflict", "nu": [2, 3], "scale": (0.3, 1.0), "away": (8.0, 20.0), "n": (2, 3)}
 _MIXTURE = {
     "family": "mixture",
     "components": 2,
@@ -866,22 +849,23 @@ _MIXTURE = {
     "apart": (2.5, 6.0),
     "wide": (5.0, 10.0),
 }
-_SUM = {"family": "linear", "design": "sum", "n": (20, 100), "noise": 1.0, "wide": (100.0, 1000.0)}
-_GROUP_MEANS = _SUM | {"design": "groups", "groups": (3, 8)}
+_SUM = {"family": "linear", "design": "sum", "n": (8, 20), "noise": 1.0, "wide": (30.0, 150.0)}
+_GROUP_MEANS = _SUM | {"design": "groups", "groups": (3, 6), "n": (12, 24)}
 _SEPARATION = {"family": "separation", "n": (15, 60), "predictors": (1, 3)}
 _UNCENTRED = {
     "family": "linear",
     "design": "uncentred",
     "predictors": (1, 3),
-    "n": (50, 150),
+    "n": (30, 80),
     "noise": 1.0,
-    "far": (50.0, 500.0),
+    "far": (30.0, 200.0),
     "size": (1.0, 10.0),
     "wide": 100.0,
 }
 _FAR = _GLM | {"far": (50.0, 300.0)}
 _FEW = {"draws": (50, 150), "tune": (100, 200)}
-_ASTRAY = {"tune": (10, 50), "astray": 0.5, "spread": (30.0, 300.0)}
+_ASTRAY = {"tune": (10, 50), "astray": 0.5, "spread": (5.0, 40.0)}
+_SHALLOW = {"maxdepth": 8}
 
 _EIGHT_SCHOOLS = {
     "family": "hierarchy",
@@ -896,11 +880,7 @@ _NON = {"form": "non-centered"}
 
 KINDS: dict[str, tuple[Sequence[Mapping], Sequence[Mapping], Mapping]] = {
     "gaussian_funnel": ((_EIGHT_SCHOOLS, _WEAK), (_WEAK, _WEAK), {}),
-    "counts_funnel": (
-        (_THREE_DISTRICTS, _SMALL_DISTRICTS),
-        (_SMALL_DISTRICTS, _SMALL_DISTRICTS),
-        {},
-    ),
+    "counts_funnel": ((_THREE_DISTRICTS, _SMALL_DISTRICTS), (_SMALL_DISTRICTS, _SMALL_DISTRICTS), {}),
     "informative_non_centered": (
         (_STRONG | _NON, _LARGE_COUNTS | _NON),
         (_STRONG | _NON, _LARGE_COUNTS | _NON),
@@ -915,11 +895,11 @@ KINDS: dict[str, tuple[Sequence[Mapping], Sequence[Mapping], Mapping]] = {
         (_MIXTURE, _MIXTURE | {"components": 3}),
         {},
     ),
-    "unidentified_sum": ((_SUM, _GROUP_MEANS), (_SUM, _GROUP_MEANS), {}),
+    "unidentified_sum": ((_SUM, _GROUP_MEANS), (_SUM, _GROUP_MEANS), _SHALLOW),
     "improper": (
         (_SEPARATION, _WEAK | {"prior": "flat"}),
         (_SEPARATION, {"family": "zeros", "groups": (4, 10), "zeros": (1, 3)}),
-        {},
+        _SHALLOW,
     ),
     "stuck": (
         (_GLM | {"likelihood": "normal"}, _WEAK | _NON),
@@ -955,7 +935,7 @@ KINDS: dict[str, tuple[Sequence[Mapping], Sequence[Mapping], Mapping]] = {
     "scales": (
         (_UNCENTRED, _FAR | {"likelihood": "bernoulli"}),
         (_UNCENTRED, _FAR | {"likelihood": "poisson"}),
-        {},
+        _SHALLOW,
     ),
     "random_walk": (
         (),
@@ -1174,7 +1154,7 @@ class _Density:
         return np.where(np.isnan(logp), -np.inf, logp), dict(zip(self.names, values, strict=True))
 
 
-GRID = {1: 20_001, 2: 900, 3: 100}
+GRID = {1: 20_001, 2: 500, 3: 60}
 """Points along each axis of a grid, by the number of axes."""
 
 NEGLIGIBLE = 25.0
@@ -1221,7 +1201,7 @@ def grid_points(model: pm.Model, box: Sequence[tuple[float, float]]) -> Points:
     return {name: value[keep] for name, value in values.items()}, weights[keep]
 
 
-IMPORTANCE_POINTS = 100_000
+IMPORTANCE_POINTS = 60_000
 """Points of importance sampling; so many twice, the first of which shape the proposal."""
 
 SMALLEST_SHARE = 0.05
@@ -1269,9 +1249,10 @@ def _laplace(model: pm.Model, start: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Return mode and inverse curvature of the log density, by Newton steps that are halved as needed."""
     first = model.initial_point(0)
     names = [(v.name, np.shape(first[v.name])) for v in model.value_vars]
-    logp, gradient, hessian = model.compile_logp(), model.compile_dlogp(), model.compile_d2logp(
-        negate_output=False
-    )
+    # A few dozen evaluations do not repay compiling to machine code.
+    logp = model.compile_logp(mode="FAST_COMPILE")
+    gradient = model.compile_dlogp(mode="FAST_COMPILE")
+    hessian = model.compile_d2logp(negate_output=False, mode="FAST_COMPILE")
 
     def point(x):
         found, place = {}, 0

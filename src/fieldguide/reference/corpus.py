@@ -73,7 +73,9 @@ def normal_summary(mean: np.ndarray, sd: np.ndarray, names: Sequence[str]) -> pd
     """Return the summary of normal quantities from their exact means and sds."""
     z = scipy.stats.norm.ppf(0.95)
     return pd.DataFrame(
-        np.column_stack([mean, sd, mean - z * sd, mean + z * sd]), index=list(names), columns=list(COLUMNS)
+        np.column_stack([mean, sd, mean - z * sd, mean + z * sd]),
+        index=list(names),
+        columns=list(COLUMNS),
     )
 
 
@@ -173,7 +175,11 @@ def spread_draws(
 
 
 def hierarchy_points(
-    y: np.ndarray, se: np.ndarray, mu_sd: float, log_prior: Callable[[np.ndarray], np.ndarray], centre: float
+    y: np.ndarray,
+    se: np.ndarray,
+    mu_sd: float,
+    log_prior: Callable[[np.ndarray], np.ndarray],
+    centre: float,
 ) -> Points:
     """Return independent draws of ``mu``, ``tau`` and ``theta`` of a normal hierarchical model."""
     groups = y.size
@@ -185,7 +191,11 @@ def hierarchy_points(
 
 
 def walk_points(
-    y: np.ndarray, noise: float, start_sd: float, log_prior: Callable[[np.ndarray], np.ndarray], centre: float
+    y: np.ndarray,
+    noise: float,
+    start_sd: float,
+    log_prior: Callable[[np.ndarray], np.ndarray],
+    centre: float,
 ) -> Points:
     """Return independent draws of ``tau`` and the states ``x`` of a random walk seen with noise."""
     steps = np.arange(y.size)
@@ -226,9 +236,7 @@ def separate_points(
     return np.column_stack(columns)
 
 
-def change_points(
-    y: np.ndarray, noise: float, level_sd: float
-) -> Points:
+def change_points(y: np.ndarray, noise: float, level_sd: float) -> Points:
     """Return independent draws of ``when`` a level changes, uniform in time, and of both ``level``.
 
     Observation i is made at time i + 0.5 of `y`.size; before ``when`` it has the first level.
