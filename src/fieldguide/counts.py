@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import html
 import json
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,6 +47,7 @@ from fieldguide.reference._districts_many import GroupSummaries, ManyGroups
 from fieldguide.reference._districts_quadrature import Model, _Plan
 from fieldguide.reference._protocol import ExactPosteriorError
 from fieldguide.reference.districts import DistrictsPosterior, _check, exact_posterior
+from fieldguide.report import digits, page, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -401,10 +401,10 @@ class YourCounts:
         squeeze = float(np.max(np.sqrt((1 - at_low) / (1 - at_high))))
         own = float(self._rows["own"].mean())
         trouble = {}
-        span = f"between sigma = {_digits(low)} and {_digits(high)}, the ends of its posterior"
+        span = f"between sigma = {digits(low)} and {digits(high)}, the ends of its posterior"
         if funnel > LIMIT:
             trouble["centered"] = (
-                f"{span}, the width of a group's effect changes by a factor of {_digits(funnel)}, a "
+                f"{span}, the width of a group's effect changes by a factor of {digits(funnel)}, a "
                 "funnel that one step size does not fit; expect divergences, and small values of sigma "
                 "that are never reached"
             )
@@ -415,7 +415,7 @@ class YourCounts:
             )
         if squeeze > LIMIT:
             trouble["non-centered"] = (
-                f"{span}, the width of a standardised effect changes by a factor of {_digits(squeeze)}, "
+                f"{span}, the width of a standardised effect changes by a factor of {digits(squeeze)}, "
                 "because the counts hold the effect itself in place; expect divergences, or few "
                 "effective draws"
             )
@@ -517,10 +517,10 @@ class YourCounts:
     def _spread(self) -> str:
         row = self._of_all.loc["sigma"]
         text = (
-            f"The groups' log odds differ by an sd (sigma) of {_digits(row['median'])}, with an "
-            f"{self.prob:.0%} interval from {_digits(row['low'])} to {_digits(row['high'])}; before the "
-            f"counts, under {prior_name(self.sigma_prior)}, it went from {_digits(row['prior low'])} to "
-            f"{_digits(row['prior high'])}."
+            f"The groups' log odds differ by an sd (sigma) of {digits(row['median'])}, with an "
+            f"{self.prob:.0%} interval from {digits(row['low'])} to {digits(row['high'])}; before the "
+            f"counts, under {prior_name(self.sigma_prior)}, it went from {digits(row['prior low'])} to "
+            f"{digits(row['prior high'])}."
         )
         narrower = (row["high"] - row["low"]) / (row["prior high"] - row["prior low"])
         if narrower > 0.8:
@@ -620,7 +620,7 @@ class YourCounts:
         ].copy()
         for name in ("share", "mean", "low", "high"):
             shown[name] = [_rate(v) for v in table[name]]
-        shown["sd"] = [_digits(v, 2) for v in table["sd"]]
+        shown["sd"] = [digits(v, 2) for v in table["sd"]]
         shown["own"] = [f"{v:.0%}" for v in table["own"]]
         return caption, shown.astype(str)
 
@@ -629,7 +629,7 @@ class YourCounts:
             f"Mean and spread of all groups, in logits, and the rate of a typical group: posterior, and "
             f"prior, with {self.prob:.0%} equal-tailed intervals."
         )
-        return caption, self.population.map(_digits)
+        return caption, self.population.map(digits)
 
     @cached_property
     def text(self) -> str:
@@ -658,7 +658,7 @@ class YourCounts:
         parts.append("<ul>" + "".join(f"<li>{said(one)}</li>" for one in self.findings) + "</ul>")
         if drawings:
             pairs = zip(self._figures(), self.captions, strict=False)  # no figures without Matplotlib
-            parts += [_picture(*drawn, says, f"counts-{k}") for k, (drawn, says) in enumerate(pairs)]
+            parts += [picture(*drawn, says, f"counts-{k}") for k, (drawn, says) in enumerate(pairs)]
         for caption, table in (self._shown_population(), self._shown()):
             shown = table.to_html(border=0, escape=True)
             shown = shown.replace("<thead>", f"<caption>{said(caption)}</caption><thead>", 1)
@@ -681,7 +681,7 @@ class YourCounts:
 
     def page(self) -> str:
         """Return the report as one HTML file that loads nothing, for light, dark and paper."""
-        return _PAGE.format(title=html.escape(self.title), body=self._body(), style=_STYLE)
+        return page(self.title, self._body())
 
     def to_json(self) -> str:
         """Return tables, health and sentences as JSON; a missing number is null."""
@@ -729,9 +729,9 @@ class YourCounts:
     def _sigma_in_words(self) -> str:
         row = self._of_all.loc["sigma"]
         return (
-            f"Density of sigma: the posterior has its median at {_digits(row['median'])} and "
-            f"{self.prob:.0%} of it from {_digits(row['low'])} to {_digits(row['high'])}; the prior "
-            f"from {_digits(row['prior low'])} to {_digits(row['prior high'])}."
+            f"Density of sigma: the posterior has its median at {digits(row['median'])} and "
+            f"{self.prob:.0%} of it from {digits(row['low'])} to {digits(row['high'])}; the prior "
+            f"from {digits(row['prior low'])} to {digits(row['prior high'])}."
         )
 
     def _groups_in_words(self) -> str:
@@ -841,95 +841,8 @@ def _sizes(trials: pd.Series, small: float, large: float) -> np.ndarray:
     return small + (large - small) * root / max(root.max(), 1)
 
 
-def _picture(figure: Figure, words: str, caption: str, name: str) -> str:
-    """A drawing for a desk and one for a phone, of which a browser takes one."""
-    import io
-
-    import matplotlib as mpl
-    import matplotlib.pyplot as plt
-
-    from fieldguide.picture import LayoutError, draw
-    from fieldguide.style import use_style
-
-    with mpl.rc_context():
-        use_style()
-        try:
-            wide, narrow = (_uri(one.svg) for one in draw(figure, name))
-        except LayoutError:  # names too long to be laid out well
-            buffer = io.StringIO()
-            figure.savefig(buffer, format="svg", facecolor="white")
-            wide = narrow = _uri(buffer.getvalue())
-        finally:
-            plt.close(figure)
-    return (
-        f'<figure style="margin:1rem 0"><picture><source media="(max-width: 500px)" srcset="{narrow}">'
-        f'<img src="{wide}" alt="{html.escape(words)}" style="max-width:100%"></picture>'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
-
-
-def _uri(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
-
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --rule: #ccc; --quiet: #595959; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e6e6; --paper: #121212; --rule: #444; --quiet: #a6a6a6; }
-}
-body { font: 17px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; line-height: 1.25; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--quiet); padding: 0.8rem 0 0.4rem; }
-th, td { padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid var(--rule); }
-th:first-child { text-align: left; }
-td { white-space: nowrap; }
-pre { overflow-x: auto; font-size: 0.8rem; border: 1px solid var(--rule); padding: 0.8rem; }
-summary { cursor: pointer; padding: 0.3rem 0; }
-img { display: block; }
-figcaption { color: var(--quiet); font-size: 0.85rem; }
-@media print {
-  :root { --ink: #000; --paper: #fff; --rule: #999; --quiet: #333; }
-  body { font-size: 10pt; margin: 0; max-width: none; }
-  table, picture, li { break-inside: avoid-page; }
-  pre { white-space: pre-wrap; }
-}
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en-GB">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-{body}
-</main>
-</body>
-</html>
-"""
-
-
 # ---------------------------------------------------------------------------------------------
 # Numbers in words
-
-
-def _digits(value: Any, digits: int = 3) -> str:
-    """Write a number with so many digits that count, and no exponent where it can do without."""
-    value = float(value)
-    if not np.isfinite(value):
-        return "\N{EN DASH}" if np.isnan(value) else "infinite"
-    if value == 0:
-        return "0"
-    if not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")
-    decimals = max(digits - 1 - int(np.floor(np.log10(abs(value)))), 0)
-    return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _rate(value: float) -> str:
@@ -942,7 +855,7 @@ def _rate(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{_digits(100 * value, 2)} percentage points"
+    return f"{digits(100 * value, 2)} percentage points"
 
 
 def _groups(count: int) -> str:

@@ -36,6 +36,9 @@ from fieldguide.studies import Study
 SEEDS = (1, 2, 3)
 """Of the fits of a setting with a remedy."""
 
+MORE_SEEDS = range(1, 11)
+"""Of the first fits of settings meant to be healthy, for the rate of false alarms."""
+
 MORE_DRAWS, MORE_TUNING, AT_LEAST_MORE = 4, 2, 1000
 """What the remedy ``draws`` multiplies, and how many more draws and tuning steps it gives at least."""
 
@@ -350,12 +353,15 @@ def best_remedy(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def corpus_design() -> pd.DataFrame:
-    """Every setting with every remedy that could be tried on it, three seeds each."""
+    """Every setting with every remedy that could be tried on it, three seeds each.
+
+    The first fits of settings meant to be healthy have ten, so that false alarms can be counted.
+    """
     rows = [
         (setting.name, setting.kind, setting.part, remedy, seed)
         for setting in settings().values()
         for remedy in remedies(setting)
-        for seed in SEEDS
+        for seed in (MORE_SEEDS if setting.healthy and remedy == "none" else SEEDS)
     ]
     return pd.DataFrame(rows, columns=["setting", "kind", "part", "remedy", "seed"])
 
