@@ -215,8 +215,8 @@ def split_chains(found: Columns, chains: int, place: str) -> Columns:
     if len(found.lengths) > 1:
         if len(found.lengths) != chains:
             raise DrawsError(
-                f"{place}there are {len(found.lengths)} chains, not {chains}; leave the number of chains "
-                "out (on the command line, --chains)."
+                f"{place}there are {len(found.lengths)} chains, not {chains}; leave the number out "
+                "(on the command line, --chains)."
             )
         return found
     if chains < 1 or rows % chains:
@@ -262,8 +262,8 @@ def read_csv(
     size = path.stat().st_size
     if size > MOST_TEXT:
         raise DrawsError(
-            f"{path}: {size / 2**30:.1f} GiB of text are more than {MOST_TEXT / 2**30:.0f}; export fewer "
-            "variables, or every second draw."
+            f"{path}: {size / 2**30:.1f} GiB of text are more than {MOST_TEXT / 2**30:.0f}; export "
+            "fewer variables, or every second draw."
         )
     with path.open("rb") as file:
         comments, head = _head(file, path)
@@ -287,8 +287,8 @@ def read_csv(
     notes = _faults(path, faults, collector.rows, stan)
     if not collector.rows:
         raise DrawsError(
-            f"{path}: there are no draws below the names of the columns; the fit was stopped or the file "
-            "is cut short."
+            f"{path}: there are no draws below the names of the columns; the fit was stopped or the "
+            "file is cut short."
         )
     found = collector.columns()
     found.settings, found.notes = settings, notes
@@ -401,7 +401,7 @@ class _Rows(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         self._more()
-        size = len(self.ready) if size is None or size < 0 else size
+        size = len(self.ready) if size < 0 else size
         given, self.ready = bytes(self.ready[:size]), self.ready[size:]
         return given
 
@@ -455,7 +455,7 @@ def _stream(
         reader = arrow.open_csv(
             pa.PythonFile(rows, mode="r"),
             read_options=arrow.ReadOptions(
-                block_size=max(_BLOCK, 64 * len(names)), column_names=keys, use_threads=True
+                block_size=max(_BLOCK, 8192 * len(names)), column_names=keys, use_threads=True
             ),
             parse_options=arrow.ParseOptions(delimiter=separator, invalid_row_handler=invalid),
             convert_options=arrow.ConvertOptions(
@@ -509,8 +509,8 @@ def _faults(path: Path, faults: _Faults, rows: int, stan: bool) -> list[str]:
         if stan and last and fault.cells < fault.expected:
             if rows < FEWEST_WHOLE:
                 raise DrawsError(
-                    f"{path}: the last row has {fault.cells} fields and not {fault.expected}, for the run "
-                    f"stopped early, and only {rows} draws are whole; run the chain again."
+                    f"{path}: the last row has {fault.cells} fields and not {fault.expected}, for the "
+                    f"run stopped early, and only {rows} draws are whole; run the chain again."
                 )
             return [f"{path.name} ends within a draw, which is left out: the run stopped early."]
         where = "the last row" if last else f"row {_row_of(path, fault.text)}"
@@ -659,7 +659,7 @@ def arrays_of(
 
 def _ordered(labels: list[str]) -> list[str | int]:
     if all(re.fullmatch(r"0|[1-9]\d{0,9}", label) for label in labels):
-        return sorted(int(label) for label in labels)  # type: ignore[return-value]
+        return sorted(int(label) for label in labels)
     return list(labels)
 
 

@@ -60,7 +60,7 @@ TOOLS = {
 }  # fmt: skip
 _LEFT_OUT = {"lp__", "lprior"}
 
-_EXPORT_R = 'in R, write.csv(posterior::as_draws_df(fit), "draws.csv", row.names = FALSE) writes what can be read'
+_EXPORT_R = 'in R, write.csv(posterior::as_draws_df(fit), "draws.csv") writes what can be read'
 _FOREIGN = {
     b"PAR1": ("a Parquet file", "read it with pandas and give the table, or write it as CSV"),
     b"\x89PNG": ("a picture", "give the file of the fit's draws"),
@@ -203,7 +203,9 @@ def _read(source: Any, name: str, chains: int | None, tick: Any) -> Draws:
     if isinstance(source, xr.Dataset):
         return _of_datasets(source, None, {}, "")
     if isinstance(source, xr.DataArray):
-        return _of_datasets(source.to_dataset(name=source.name or "x"), None, {}, "")
+        return _of_datasets(
+            source.to_dataset(name="x" if source.name is None else source.name), None, {}, ""
+        )
     if isinstance(source, Mapping):
         return _of_mapping(source)
     if hasattr(source, "posterior") and isinstance(source.posterior, xr.Dataset):
@@ -223,11 +225,12 @@ def _read(source: Any, name: str, chains: int | None, tick: Any) -> Draws:
 
 
 def _of_tree(tree: xr.DataTree, name: str = "") -> Draws:
+    attrs = {str(key): value for key, value in tree.attrs.items()}
     if "posterior" in tree.children:
         stats = tree["sample_stats"].to_dataset() if "sample_stats" in tree.children else None
-        return _of_datasets(tree["posterior"].to_dataset(), stats, dict(tree.attrs), name)
+        return _of_datasets(tree["posterior"].to_dataset(), stats, attrs, name)
     if {"chain", "draw"} <= set(tree.dims):
-        return _of_datasets(tree.to_dataset(), None, dict(tree.attrs), name)
+        return _of_datasets(tree.to_dataset(), None, attrs, name)
     raise DrawsError(_no_posterior(list(tree.children)))
 
 
@@ -249,9 +252,7 @@ def _arrays(source: Mapping) -> xr.Dataset:
     if isinstance(source, xr.Dataset):
         return source
     if not source:
-        raise DrawsError(
-            "There are no draws in the dictionary; give arrays of shape (chain, draw, ...)."
-        )
+        raise DrawsError("The dictionary is empty; give arrays of shape (chain, draw, ...) by name.")
     found: dict[str, Any] = {}
     first: tuple[str, tuple[int, ...]] | None = None
     for key, values in source.items():
@@ -261,8 +262,8 @@ def _arrays(source: Mapping) -> xr.Dataset:
             array = np.empty(0, dtype=object)
         if array.dtype.kind not in "biufc" or array.ndim < 2:
             raise DrawsError(
-                f"{key!r} is no array of numbers of shape (chain, draw, ...), but of shape {array.shape} "
-                f"and type {array.dtype}; one chain has shape (1, draws)."
+                f"{key!r} is no array of numbers of shape (chain, draw, ...), but has shape "
+                f"{array.shape} and type {array.dtype}; one chain has shape (1, draws)."
             )
         if first is None:
             first = str(key), array.shape[:2]
@@ -286,10 +287,10 @@ def _of_datasets(
     """Return the draws of a posterior and its sampler statistics, thinned where they are many."""
     missing = {"chain", "draw"} - set(posterior.sizes)
     if missing:
+        there = listed([str(dim) for dim in posterior.sizes]) if posterior.sizes else "none"
         raise DrawsError(
-            f"the posterior has no dimension {listed(sorted(missing))} (its dimensions are "
-            f"{listed([str(dim) for dim in posterior.sizes]) if posterior.sizes else 'none'}); give draws "
-            "with dimensions (chain, draw, ...), with one chain as the first of a length of 1."
+            f"the posterior has no dimension {listed(sorted(missing))} (its dimensions are {there}); "
+            "give draws with dimensions (chain, draw, ...), with one chain as the first of a length of 1."
         )
     chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
     _refuse_few(chains, draws)
@@ -413,8 +414,6 @@ def _stats_of(
     empty: tuple[xr.Dataset, dict[str, Any]] = xr.Dataset(), {}
     if stats is None:
         return *empty, []
-    if isinstance(stats, xr.DataTree):
-        stats = stats.to_dataset()
     if (stats.sizes.get("chain"), stats.sizes.get("draw")) != (chains, draws):
         return *empty, [
             "The sampler statistics have other chains or draws than the posterior and are left out."
@@ -459,7 +458,7 @@ def _end(variable: xr.DataArray, posterior: xr.Dataset, draws: int, every: int) 
 
 
 def _settings(*sources: Mapping) -> dict[str, Any]:
-    """Return the tool, the limit of the tree depth and the target acceptance, where attributes say so."""
+    """Return the tool, the limit of the tree depth and the target acceptance, where they are said."""
     found: dict[str, Any] = {}
     for attrs in sources:
         if str(attrs.get("modeling_interface", "")).lower() == "bambi":
@@ -599,8 +598,8 @@ def _kind(path: Path) -> str:
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise DrawsError(
-            f"{path}: {size / 1e9:.1f} GB are more than {MOST_BYTES / 1e9:.0f}; write the fit again with "
-            "fewer variables, or every second draw."
+            f"{path}: {size / 1e9:.1f} GB are more than {MOST_BYTES / 1e9:.0f}; write the fit again "
+            "with fewer variables, or every second draw."
         )
     with path.open("rb") as file:
         start = file.read(512)
@@ -610,7 +609,7 @@ def _kind(path: Path) -> str:
         if path.suffix.lower() in (".rds", ".rda", ".rdata"):
             raise DrawsError(f"{path}: this is R's own format; {_EXPORT_R}.")
         raise DrawsError(
-            f"{path}: this is a compressed file; unpack it (in R's own format, {_EXPORT_R})."
+            f"{path}: this is a compressed file; unpack it, and if it is R's own, {_EXPORT_R}."
         )
     for magic, (what, remedy) in _FOREIGN.items():
         if start.startswith(magic) or (magic[:1] == b"<" and start.lower().startswith(magic.lower())):
@@ -622,9 +621,7 @@ def _kind(path: Path) -> str:
     if start.startswith(b"PK"):
         return "zip"
     if b"\0" in start:
-        raise DrawsError(
-            f"{path}: this is no text, and no format that is known; give NetCDF, Zarr or CSV."
-        )
+        raise DrawsError(f"{path}: this format is not known; give NetCDF, Zarr or CSV.")
     return "csv"
 
 
@@ -671,7 +668,8 @@ def _read_folder(path: Path, chains: int | None, tick: Any) -> Draws:
     if _ZARR & set(there):
         if chains is not None:
             raise DrawsError(
-                f"{path}: a Zarr folder says itself how many chains there are; leave it out."
+                f"{path}: Zarr says itself how many chains there are; leave the number out (on the "
+                "command line, --chains)."
             )
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         if size > MOST_BYTES:
@@ -792,16 +790,14 @@ def _read_files(paths: list[Path], name: str, tick: Any) -> Draws:
     total = sum(path.stat().st_size for path in paths)
     if total > MOST_BYTES:
         raise DrawsError(
-            f"{name}: {total / 1e9:.1f} GB are more than {MOST_BYTES / 1e9:.0f}; write fewer variables, or "
-            "every second draw (CmdStan's thin=2)."
+            f"{name}: {total / 1e9:.1f} GB are more than {MOST_BYTES / 1e9:.0f}; write fewer variables, "
+            "or every second draw (CmdStan's thin=2)."
         )
     found: list[Columns] = []
     for k, path in enumerate(paths):
-        found.append(
-            read_csv(
-                path, tick=None if tick is None else lambda share, k=k: tick((k + share) / len(paths))
-            )
-        )
+        found.append(read_csv(path))
+        if tick:
+            tick((k + 1) / len(paths))
         if found[k].tool != "CmdStan":
             raise DrawsError(
                 f"{path}: several files are the chains of one run of CmdStan, and this is none; give "
@@ -811,7 +807,8 @@ def _read_files(paths: list[Path], name: str, tick: Any) -> Draws:
             other = set(found[k].names) ^ set(found[0].names)
             what = f"such as {listed(sorted(other), 3)}" if other else "in their order"
             raise DrawsError(
-                f"{path}: its columns differ from those of {paths[0]} ({what}); give chains of one model."
+                f"{path}: its columns differ from those of {paths[0]} ({what}); give chains of one "
+                "model."
             )
         found[k].chain[:] = k + 1
         found[k].chains[:] = k + 1
