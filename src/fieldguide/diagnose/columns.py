@@ -292,6 +292,8 @@ def read_csv(
         )
     found = collector.columns()
     found.settings, found.notes = settings, notes
+    if not faults.ends and not faults.count:
+        _drop_last(found, path)
     found.tool = "CmdStan" if stan else tool_of(names)
     if stan:
         _drop_warm_up(found, path)
@@ -392,9 +394,11 @@ class _Rows(io.RawIOBase):
                 if not end:
                     self.rest += block
                     if len(self.rest) > 16 * _BLOCK:
-                        raise DrawsError("a line has no end")
+                        raise DrawsError("a line has no end; this is no table of draws.")
                     continue
                 whole, self.rest = self.rest + block[:end], block[end:]
+            if not whole.isascii():
+                whole.decode("utf-8")
             if b"#" in whole:
                 whole = re.sub(rb"(?m)^[ \t]*#[^\n]*\n?", b"", whole)
             self.ready = memoryview(whole)
@@ -470,6 +474,12 @@ def _stream(
         for batch in reader:
             if batch.num_rows:
                 collector.feed([_floats(column) for column in batch.columns])
+    except UnicodeDecodeError as error:
+        cell = error.object[max(0, error.start - 15) : error.start].decode("utf-8", "replace")
+        raise DrawsError(
+            f"{path}: after {cell!r} comes a byte that is no UTF-8 text; the file is damaged, or has to "
+            "be written in UTF-8."
+        ) from None
     except pa.ArrowInvalid as error:
         if "Empty CSV" not in str(error):
             raise DrawsError(_first_fault(path, separator, names, error)) from None
@@ -554,6 +564,21 @@ def _first_fault(path: Path, separator: str, names: list[str], error: Exception)
                 )
     why = str(error).split("\n")[0].strip().rstrip(".")[:200]
     return f"{path}: this is no table of numbers ({why}); the file is damaged, so write it again."
+
+
+def _drop_last(found: Columns, path: Path) -> None:
+    """Leave out the last draw of a file that does not end with a line: its last number may be cut."""
+    chain = int(found.chains[-1])
+    if (found.lengths[chain] - 1) % found.every == 0:
+        last = int(np.flatnonzero(found.chain == chain)[-1])
+        found.values = np.delete(found.values, last, axis=1)
+        found.chain = np.delete(found.chain, last)
+    found.chains = found.chains[:-1]
+    found.flags = {name: values[:-1] for name, values in found.flags.items()}
+    found.lengths[chain] -= 1
+    found.notes.append(
+        f"{path.name} does not end with a whole line, so its last draw is left out: it may be cut short."
+    )
 
 
 def _drop_warm_up(found: Columns, path: Path) -> None:

@@ -7,12 +7,15 @@ sentence, and what is missing is said in notes. Long chains are thinned while th
 from __future__ import annotations
 
 import difflib
+import gc
 import glob
 import json
+import logging
 import os
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -159,22 +162,37 @@ def read_draws(
     place = f"{name}: " if name else ""
     if chains is not None and (isinstance(chains, bool) or not 1 <= chains <= 1000):
         raise DrawsError(f"{place}{chains} chains are not possible; give a number from 1 to 1000.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings(), _silent_tasks():
+        warnings.simplefilter("ignore")
+        try:
             return _read(source, name, chains, tick)
-    except DrawsError as error:
-        sentence = str(error)
-        raise (error if not place or name in sentence else DrawsError(place + sentence)) from None
-    except MemoryError:
-        raise DrawsError(
-            f"{place}there is not enough memory for these draws; write the fit again with fewer "
-            "variables, or every second draw."
-        ) from None
-    except Exception as error:  # what libraries raise for damaged files has no common class
-        why = " ".join(f"{error}".split())[:200].rstrip(". ") or type(error).__name__
-        what = "the file is damaged or cut short, so write it again" if name else "give a fit's draws"
-        raise DrawsError(f"{place}the draws could not be read ({why}); {what}.") from None
+        except DrawsError as error:
+            sentence = str(error)
+            sentence = sentence if not place or name in sentence else place + sentence
+        except MemoryError:
+            sentence = (
+                f"{place}there is not enough memory for these draws; write the fit again with fewer "
+                "variables, or every second draw."
+            )
+        except Exception as error:  # what libraries raise for damaged files has no common class
+            why = " ".join(f"{error}".split())[:200].rstrip(". ") or type(error).__name__
+            what = (
+                "the file is damaged or cut short, so write it again" if name else "give a fit's draws"
+            )
+            sentence = f"{place}the draws could not be read ({why}); {what}."
+        gc.collect()  # tasks that failed are told of when they are deleted
+    raise DrawsError(sentence)
+
+
+@contextmanager
+def _silent_tasks() -> Iterator[None]:
+    """Keep asyncio from printing what fails beside the first fault in a Zarr store."""
+    logger = logging.getLogger("asyncio")
+    was, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was
 
 
 def _name(source: Any) -> str:
@@ -235,7 +253,7 @@ def _of_tree(tree: xr.DataTree, name: str = "") -> Draws:
 
 
 def _no_posterior(groups: list[str]) -> str:
-    there = f"its groups are {listed(groups)}" if groups else "it is empty"
+    there = f"its groups are {listed(sorted(groups))}" if groups else "it is empty"
     return f"there is no group 'posterior' ({there}); give the result of sampling, with its draws."
 
 
@@ -290,7 +308,7 @@ def _of_datasets(
         there = listed([str(dim) for dim in posterior.sizes]) if posterior.sizes else "none"
         raise DrawsError(
             f"the posterior has no dimension {listed(sorted(missing))} (its dimensions are {there}); "
-            "give draws with dimensions (chain, draw, ...), with one chain as the first of a length of 1."
+            "give draws with dimensions (chain, draw, ...), where one chain is a first one of length 1."
         )
     chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
     _refuse_few(chains, draws)
@@ -710,10 +728,13 @@ def _read_zip(path: Path, tick: Any) -> Draws:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             unpacked = sum(info.file_size for info in archive.infolist())
-    except zipfile.BadZipFile as error:
+            bad = archive.testzip() if unpacked <= MOST_BYTES else None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DrawsError(
             f"{path}: the archive is damaged or cut short ({error}); write it again."
         ) from None
+    if bad is not None:
+        raise DrawsError(f"{path}: {bad} in the archive is damaged; write it again.")
     if any(one.startswith("xl/") for one in names):
         raise DrawsError(f"{path}: this is an Excel workbook; write the draws as CSV.")
     roots = sorted(
