@@ -13,6 +13,8 @@ import json
 import logging
 import os
 import re
+import subprocess
+import sys
 import warnings
 import zipfile
 import zlib
@@ -643,9 +645,46 @@ def _kind(path: Path) -> str:
     return "csv"
 
 
+_PROBE = """
+import sys, h5py
+with h5py.File(sys.argv[1], "r") as file:
+    places = [file, *(file[key] for key in ("posterior", "sample_stats") if key in file)]
+    for place in places:
+        dict(place.attrs)
+        for item in place.values():
+            dict(item.attrs)
+            if isinstance(item, h5py.Dataset):
+                for dimension in item.dims:
+                    len(dimension)
+                if item.chunks and item.size:
+                    item.id.get_num_chunks()
+                if item.size:
+                    item[(0,) * item.ndim], item[tuple(size - 1 for size in item.shape)]
+"""
+_PATIENCE = 10.0
+
+
+def _refuse_endless(path: Path) -> None:
+    """Let another process look first: HDF5 itself may loop, or die, on a damaged file."""
+    if not sys.executable:
+        return
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE, str(path)],
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise DrawsError(
+            f"{path}: HDF5 does not come to an end with this file; it is damaged, so write it again."
+        ) from None
+    if done.returncode < 0:
+        raise DrawsError(f"{path}: HDF5 breaks down on this file; it is damaged, so write it again.")
+
+
 def _read_hdf5(path: Path, tick: Any) -> Draws:
     import h5py
 
+    _refuse_endless(path)
     with h5py.File(path, "r") as file:
         groups = [key for key, item in file.items() if isinstance(item, h5py.Group)]
         flat = not groups and len(file)
