@@ -21,6 +21,7 @@ from test_r import WIDEST, need_r
 
 from fieldguide.cli import main
 from fieldguide.data import DATA_FOLDER
+from fieldguide.diagnose import reading
 from fieldguide.diagnose.columns import MOST_DRAWS, arrays_of
 from fieldguide.diagnose.reading import Draws, DrawsError, read_draws
 from fieldguide.scripts import PART
@@ -757,6 +758,14 @@ def test_libraries_print_no_traceback_of_their_own(name, tmp_path):
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_file_that_keeps_hdf5_busy_is_refused(tmp_path, monkeypatch):
+    """Some damaged files make HDF5 loop; here a whole one has no time to be looked at."""
+    path = saved(plain(), tmp_path / "fit.nc")
+    read_draws(path)
+    monkeypatch.setattr(reading, "_PATIENCE", 0.001)
+    assert "HDF5 does not come to an end" in refusal(path)
 
 
 EXAMPLES = settings(
