@@ -421,8 +421,8 @@ def test_files_that_are_no_chains_of_one_run_are_refused(nutpie_fit, tmp_path):
     assert "given twice" in refusal([first, first])
     assert "no such file; did you mean" in refusal([first, tmp_path / "bb.csv"])
     assert "one at a time" in refusal([first, saved(plain(), tmp_path / "fit.nc")])
-    other.write_text(first.read_text().replace("method = sample (Default)", "method = optimize"))
-    assert "'optimize'" in refusal(other)
+    other.write_text(first.read_text().replace("method = sample (Default)", "method = pathfinder"))
+    assert "'pathfinder'" in refusal(other)
 
 
 # ---------------------------------------------------------------------------------------------
