@@ -789,7 +789,7 @@ def test_any_text_below_names_is_draws_or_refused(text, tmp_path):
     draws_or_sentence(path)
 
 
-@EXAMPLES
+@settings(EXAMPLES, max_examples=25)
 @given(data=st.data())
 def test_any_damage_to_a_file_leaves_draws_or_a_sentence(good, data):
     folder, files = good
