@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return HEALTHY
     except MemoryError:
-        print("There is not enough memory for this table; take a part of it.", file=sys.stderr)
+        print("There is not enough memory for this file; take a part of it.", file=sys.stderr)
         return NO_ANSWER
 
 
@@ -221,5 +221,72 @@ class _Progress:
             self.bar.close()
 
 
-SUBCOMMANDS: tuple[Callable[[Any], None], ...] = (_add_counts,)
+# ---------------------------------------------------------------------------------------------
+# fieldguide diagnose
+
+_DIAGNOSE = """What the draws of a fit say about how well it was sampled, and what to do.
+
+FILE is a fit by PyMC, Bambi or nutpie as NetCDF or Zarr (a folder, or zipped); the CSV files of
+CmdStan, one per chain, or their folder; or a CSV file of draws exported from brms or rstan."""
+
+_DIAGNOSE_END = """examples:
+  fieldguide diagnose fit.nc
+  fieldguide diagnose output_1.csv output_2.csv output_3.csv output_4.csv
+  fieldguide diagnose draws.csv --html report.html
+  fieldguide diagnose stanfit.csv --chains 4 --json
+
+how a fit gets into a file:
+  in Python  fit.to_netcdf("fit.nc", engine="h5netcdf")
+  in R       said <- rstan::get_sampler_params(fit$fit, inc_warmup = FALSE)
+             draws <- cbind(posterior::as_draws_df(fit), do.call(rbind, said))
+             write.csv(draws, "draws.csv", row.names = FALSE)
+  This is for brms; for rstan, write fit instead of fit$fit.
+
+exit status:
+  0  healthy: nothing in the draws speaks against the fit
+  1  trouble: the report says what, and what to do
+  2  no answer: the file cannot be read as draws, and a sentence says why"""
+
+
+def _add_diagnose(jobs: Any) -> None:
+    parser = jobs.add_parser(
+        "diagnose",
+        help="what is wrong with a fit, and what to do",
+        description=_DIAGNOSE,
+        epilog=_DIAGNOSE_END,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a fit; of CmdStan, one file per chain")
+    parser.add_argument(
+        "--chains", type=int, metavar="N", help="a table without chains: split its rows into N of them"
+    )
+    parser.add_argument("--json", action="store_true", help="everything as JSON, instead of as text")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page, too")
+    parser.set_defaults(run=_diagnose)
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    from fieldguide.diagnose.reading import DrawsError, read_draws
+
+    files = options.files
+    try:
+        with _Progress() as tick:
+            draws = read_draws(files[0] if len(files) == 1 else files, chains=options.chains, tick=tick)
+        from fieldguide.diagnose import diagnose
+
+        report = diagnose(draws)
+    except DrawsError as error:
+        return _say(error)
+    try:
+        if options.html:
+            options.html.write_text(report.page(), encoding="utf-8")
+        print(report.to_json() if options.json else report)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _say(error)
+    return HEALTHY if report.healthy else TROUBLE
+
+
+SUBCOMMANDS: tuple[Callable[[Any], None], ...] = (_add_counts, _add_diagnose)
 """What adds each subcommand to the parser, with the function that runs it as ``run``."""
