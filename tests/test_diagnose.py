@@ -14,12 +14,12 @@ import scipy.signal
 import xarray as xr
 
 import fieldguide as fg
-from fieldguide.diagnose import KINDS, REMEDIES, diagnose
-from fieldguide.diagnose.advice import kind_of
-from fieldguide.diagnose.code import call
-from fieldguide.diagnose.groups import Groups, forms_in, own_share
-from fieldguide.diagnose.measures import measure, moved_p
-from fieldguide.diagnose.reading import read_draws
+from fieldguide.diagnosis import KINDS, REMEDIES, diagnose
+from fieldguide.diagnosis.advice import kind_of
+from fieldguide.diagnosis.code import call
+from fieldguide.diagnosis.groups import Groups, forms_in, own_share
+from fieldguide.diagnosis.measures import measure, moved_p
+from fieldguide.diagnosis.reading import read_draws
 from fieldguide.models.districts import varying_intercept_model
 
 SCHOOLS_Y = np.array([28.0, 8, -3, 7, -1, 1, 18, 12])
@@ -317,7 +317,7 @@ def test_observations_stand_beside_what_groups_know():
 
 
 def test_every_kind_has_a_remedy_a_verdict_and_a_page():
-    from fieldguide.diagnose import report
+    from fieldguide.diagnosis import report
 
     assert set(KINDS) == set(report._VERDICTS) == set(report.PAGES) == set(report._NEXT)
     assert set(KINDS.values()) <= set(REMEDIES) == set(report.WHAT_TO_DO)

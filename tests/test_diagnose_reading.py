@@ -21,9 +21,9 @@ from test_r import WIDEST, need_r
 
 from fieldguide.cli import main
 from fieldguide.data import DATA_FOLDER
-from fieldguide.diagnose import reading
-from fieldguide.diagnose.columns import MOST_DRAWS, arrays_of
-from fieldguide.diagnose.reading import Draws, DrawsError, read_draws
+from fieldguide.diagnosis import reading
+from fieldguide.diagnosis.columns import MOST_DRAWS, arrays_of
+from fieldguide.diagnosis.reading import Draws, DrawsError, read_draws
 from fieldguide.scripts import PART
 
 CHAINS, DRAWS = 2, 150
@@ -829,7 +829,7 @@ def test_any_damage_to_a_zarr_folder_leaves_draws_or_a_sentence(good, data):
 
 CHILD = """
 import json, pathlib, re, sys
-from fieldguide.diagnose.reading import read_draws
+from fieldguide.diagnosis.reading import read_draws
 draws = read_draws(sys.argv[1])
 last = {name: values.values.ravel()[-1] for name, values in draws.posterior.items()}
 status = pathlib.Path("/proc/self/status")  # getrusage has the peak of the parent, too

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         load_schools,
         load_three_districts,
     )
+    from fieldguide.diagnosis import diagnose
     from fieldguide.fits import sample
     from fieldguide.grid import run_grid
     from fieldguide.models.districts import varying_intercept_model
@@ -36,6 +37,7 @@ __all__ = [
     "Claims",
     "__version__",
     "count_by_district",
+    "diagnose",
     "exact_posterior",
     "exact_posterior_fixed",
     "load_bangladesh",
@@ -54,6 +56,7 @@ __all__ = [
 _HOMES = {
     "Claims": "claims",
     "count_by_district": "data.tables",
+    "diagnose": "diagnosis",
     "exact_posterior": "reference.districts",
     "exact_posterior_fixed": "reference.districts",
     "load_bangladesh": "data.tables",
@@ -68,7 +71,7 @@ _HOMES = {
     "varying_intercept_model": "models.districts",
     "your_counts": "counts",
 }
-_MODULES = set("claims counts data fits grid models priors reference scores studies".split())
+_MODULES = set("claims counts data diagnosis fits grid models priors reference scores studies".split())
 _SAMPLING = {"sample", "varying_intercept_model"}  # refused without PyMC when named, not when called
 _MODELS_EXTRA = {"bambi", "formulae", "mixedlm", "nutpie", "pymc", "pytensor", "statsmodels"}
 

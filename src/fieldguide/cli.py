@@ -266,13 +266,13 @@ def _add_diagnose(jobs: Any) -> None:
 
 
 def _diagnose(options: argparse.Namespace) -> int:
-    from fieldguide.diagnose.reading import DrawsError, read_draws
+    from fieldguide.diagnosis.reading import DrawsError, read_draws
 
     files = options.files
     try:
         with _Progress() as tick:
             draws = read_draws(files[0] if len(files) == 1 else files, chains=options.chains, tick=tick)
-        from fieldguide.diagnose import diagnose
+        from fieldguide.diagnosis import diagnose
 
         report = diagnose(draws)
     except DrawsError as error:

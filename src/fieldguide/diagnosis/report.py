@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fieldguide.diagnose.advice import KINDS, LIMITS, flagged, kind_of
-from fieldguide.diagnose.code import call
-from fieldguide.diagnose.groups import elements, vectors
-from fieldguide.diagnose.measures import Measures
-from fieldguide.diagnose.reading import Draws
-from fieldguide.diagnose.record import Record, record
+from fieldguide.diagnosis.advice import KINDS, LIMITS, flagged, kind_of
+from fieldguide.diagnosis.code import call
+from fieldguide.diagnosis.groups import elements, vectors
+from fieldguide.diagnosis.measures import Measures
+from fieldguide.diagnosis.reading import Draws
+from fieldguide.diagnosis.record import Record, record
 from fieldguide.report import digits, page, picture
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Diagnosis:
     draws : Draws
         What was diagnosed.
     measures : Measures
-        All figures; see `fieldguide.diagnose.measures.Measures`.
+        All figures; see `fieldguide.diagnosis.measures.Measures`.
     site : str
         Where the book's pages are, to link to them; without it they are named.
     observed : Series or None
@@ -98,7 +98,7 @@ class Diagnosis:
 
     @cached_property
     def kind(self) -> str:
-        """What is the matter, such as ``"neck"``; one of `fieldguide.diagnose.KINDS`."""
+        """What is the matter, such as ``"neck"``; one of `fieldguide.diagnosis.KINDS`."""
         return kind_of(self.measures.figures)
 
     @property
@@ -108,7 +108,7 @@ class Diagnosis:
 
     @property
     def remedy(self) -> str:
-        """The likeliest cure, one of `fieldguide.diagnose.REMEDIES`."""
+        """The likeliest cure, one of `fieldguide.diagnosis.REMEDIES`."""
         return KINDS[self.kind]
 
     @property

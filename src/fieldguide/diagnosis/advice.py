@@ -1,7 +1,7 @@
 """From figures to advice: a list of rules, the first that holds decides.
 
 The limits were set on one part of the corpus (`fieldguide.studies.corpus`) and left alone when the other
-part was looked at. `advise` takes what `fieldguide.diagnose.measures.measure` found, or a row of the
+part was looked at. `advise` takes what `fieldguide.diagnosis.measures.measure` found, or a row of the
 stored table of it, so that rules can change without fitting again.
 """
 

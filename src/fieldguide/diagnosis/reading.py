@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from fieldguide.diagnose.columns import (
+from fieldguide.diagnosis.columns import (
     MOST_DRAWS,
     MOST_VALUES,
     SAMPLER,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fieldguide.diagnose.groups import Groups
+from fieldguide.diagnosis.groups import Groups
 
 _CALLS = {
     "PyMC": {
@@ -51,9 +51,9 @@ def call(tool: str, remedy: str, groups: Groups | None) -> str:
     Parameters
     ----------
     tool : str
-        As `fieldguide.diagnose.Draws` names it; PyMC where it is unknown.
+        As `fieldguide.diagnosis.Draws` names it; PyMC where it is unknown.
     remedy : str
-        One of `fieldguide.diagnose.REMEDIES`.
+        One of `fieldguide.diagnosis.REMEDIES`.
     groups : Groups or None
         Whose names the other form is written with.
     """

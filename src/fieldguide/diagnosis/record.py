@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.stats
 
 from fieldguide.data import DataError, stored
-from fieldguide.diagnose.advice import KINDS, kind_of
+from fieldguide.diagnosis.advice import KINDS, kind_of
 
 MEAN, TAIL = 0.2, 0.035
 """Sound: every mean within so many posterior sds, every 5% tail within so much of its share."""

@@ -22,7 +22,7 @@ from arviz_stats.base import array_stats
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from fieldguide.diagnose.groups import (
+from fieldguide.diagnosis.groups import (
     Groups,
     effects_of,
     elements,
@@ -35,7 +35,7 @@ from fieldguide.diagnose.groups import (
 )
 
 if TYPE_CHECKING:
-    from fieldguide.diagnose.reading import Draws
+    from fieldguide.diagnosis.reading import Draws
 
 MOVES = 999
 """How often the divergences are moved along their chains."""
@@ -87,7 +87,7 @@ def measure(draws: Draws, model: Any = None) -> Measures:
     Parameters
     ----------
     draws : Draws
-        As `fieldguide.diagnose.reading.read_draws` gives them.
+        As `fieldguide.diagnosis.reading.read_draws` gives them.
     model : pymc.Model, optional
         From which draws came; tells the form of effects whose standardised ones were not kept.
 

@@ -26,7 +26,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 if TYPE_CHECKING:
-    from fieldguide.diagnose.reading import Draws
+    from fieldguide.diagnosis.reading import Draws
 
 ENOUGH = 4000
 """Draws, all chains together, that are enough for an estimate by maximum likelihood."""

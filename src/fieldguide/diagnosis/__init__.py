@@ -1,8 +1,8 @@
 """What is the matter with a fit: where its divergences are, what the groups know, and the likelier cure.
 
-`diagnose` reads draws from anywhere (:mod:`fieldguide.diagnose.reading`), measures them
-(:mod:`fieldguide.diagnose.measures`), and advises by rules (:mod:`fieldguide.diagnose.advice`) whose
-record stands in two stored tables (:mod:`fieldguide.diagnose.record`).
+`diagnose` reads draws from anywhere (:mod:`fieldguide.diagnosis.reading`), measures them
+(:mod:`fieldguide.diagnosis.measures`), and advises by rules (:mod:`fieldguide.diagnosis.advice`) whose
+record stands in two stored tables (:mod:`fieldguide.diagnosis.record`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from fieldguide.diagnose.advice import KINDS, REMEDIES
-from fieldguide.diagnose.measures import Measures, measure
-from fieldguide.diagnose.reading import Draws, DrawsError, read_draws
-from fieldguide.diagnose.report import Diagnosis
+from fieldguide.diagnosis.advice import KINDS, REMEDIES
+from fieldguide.diagnosis.measures import Measures, measure
+from fieldguide.diagnosis.reading import Draws, DrawsError, read_draws
+from fieldguide.diagnosis.report import Diagnosis
 
 __all__ = [
     "KINDS",
@@ -34,10 +34,10 @@ def diagnose(draws: Any, model: Any = None, data: Any = None, *, site: str = "")
 
     Parameters
     ----------
-    draws : DataTree, Dataset, mapping, DataFrame, str or Path
+    draws : DataTree, Dataset, mapping, DataFrame, str, Path or Draws
         What PyMC, Bambi or nutpie returned; or the path of a NetCDF or Zarr file, of CmdStan's CSV
         files, or of a CSV of draws exported from brms or rstan. See
-        `fieldguide.diagnose.reading.read_draws`.
+        `fieldguide.diagnosis.reading.read_draws`.
     model : pymc.Model, optional
         From which draws came. It tells in which form the effects were sampled where the draws do not.
     data : mapping or DataFrame, optional
@@ -56,7 +56,7 @@ def diagnose(draws: Any, model: Any = None, data: Any = None, *, site: str = "")
     DrawsError
         If the draws cannot be read; the sentence says why, and what to do.
     """
-    read = read_draws(draws)
+    read = draws if isinstance(draws, Draws) else read_draws(draws)
     found = measure(read, model)
     observed = None if data is None else _observed(data, found)
     return Diagnosis(read, found, site, observed)
