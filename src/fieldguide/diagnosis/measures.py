@@ -49,6 +49,12 @@ MEMBERS = 40
 ENOUGH = 4000
 """Draws, all chains together, that are enough for a shape."""
 
+OF_GROUPS = (
+    "groups", "centered", "own", "own_least", "own_most", "funnel", "squeeze", "spread_place",
+    "spread_p", "spread_range", "spread_ess", "start_place", "end_place",
+)  # fmt: skip
+"""Figures that only a fit with groups has."""
+
 
 @dataclass(frozen=True, repr=False)
 class Measures:
@@ -116,6 +122,7 @@ def measure(draws: Draws, model: Any = None) -> Measures:
     parameters = parameters.join(places)
     groups = _leading(found, parameters)
     own = None
+    figures |= dict.fromkeys(OF_GROUPS, np.nan)
     if groups is not None:
         own = own_share(draws, groups)
         figures |= _of_groups(draws, groups, own, parameters) | _paths(draws, groups, hit)

@@ -18,6 +18,8 @@ import nutpie
 import pandas as pd
 import xarray as xr
 
+from fieldguide.diagnosis.measures import measure
+from fieldguide.diagnosis.reading import read_draws
 from fieldguide.models.corpus import (
     FAMILIES,
     KEEPING,
@@ -366,6 +368,37 @@ def corpus_design() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "kind", "part", "remedy", "seed"])
 
 
+def measure_setting(cell: Mapping) -> dict:
+    """Make the first fit of a setting again, and measure it as a diagnosis does.
+
+    Parameters
+    ----------
+    cell : mapping
+        ``setting`` and ``seed``.
+
+    Returns
+    -------
+    dict
+        ``Measures.figures``, without a look at the truth; ``failed`` as in `fit_setting`.
+    """
+    setting = settings()[cell["setting"]]
+    with _compiling:
+        model = build(setting, "none")
+    try:
+        fit = base_fit(setting, int(cell["seed"]))
+    except (RuntimeError, ValueError) as error:
+        return {"failed": str(error).strip().splitlines()[0], "draws": math.nan}
+    with np.errstate(all="ignore"):  # of chains that went astray
+        return {"failed": ""} | dict(measure(read_draws(fit), model).figures)
+
+
+def measures_design() -> pd.DataFrame:
+    """The first fits of `corpus_design`."""
+    design = corpus_design()
+    rows = design[design["remedy"] == "none"].drop(columns="remedy")
+    return rows.reset_index(drop=True)
+
+
 def _written(value: Any) -> Any:
     """Return data so that they read the same on every machine."""
     if isinstance(value, pd.DataFrame):
@@ -394,6 +427,14 @@ STUDIES = (
         title="settings of many kinds with every remedy tried on each",
         design=corpus_design,
         fit=fit_setting,
+        group=("setting",),
+        data=_settings,
+    ),
+    Study(
+        name="corpus_measures",
+        title="what a diagnosis measures of the first fit of every setting",
+        design=measures_design,
+        fit=measure_setting,
         group=("setting",),
         data=_settings,
     ),
