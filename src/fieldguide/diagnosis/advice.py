@@ -40,6 +40,8 @@ class Limits:
     bfmi: float = 0.3
     slow: float = 0.05
     funnel: float = 5.0
+    bend: float = 0.2
+    ridge: float = 0.95
 
 
 LIMITS = Limits()
@@ -51,6 +53,7 @@ KINDS: dict[str, str] = {
     "healthy": "none",
     "few draws": "draws",
     "scattered": "step",
+    "curve": "form",
     "neck": "form",
     "neck, other form already": "step",
     "held": "form",
@@ -60,9 +63,9 @@ KINDS: dict[str, str] = {
     "modes": "model",
     "stuck": "restart",
     "runaway": "prior",
-    "sum": "model",
+    "sum": "form",
     "capped": "model",
-    "heavy tail": "prior",
+    "heavy tail": "form",
     "slow": "draws",
 }
 """What is the matter, and the remedy that the rules name first for it."""
@@ -107,7 +110,8 @@ def kind_of(figures: Mapping[str, Any], limits: Limits = LIMITS) -> str:
             return "healthy"
     if of("energy_apart") > limits.lost or of("step_ratio") < limits.frozen:
         return "runaway" if of("flat") > 0 else "stuck"
-    if (of("tail") > limits.runaway and of("reach") > limits.reach) or of("flat") > 0:
+    far = of("tail") > limits.runaway and of("reach") > limits.reach
+    if of("flat") > 0 or (far and unmixed) or (of("tail") > 1 and of("maxdepth_share") > 0.5):
         return "runaway"
     if (divergent or told) and of("spread_p") < limits.p and of("spread_place") < limits.low:
         return "neck, other form already" if of("centered") == 0 else "neck"
@@ -125,6 +129,8 @@ def kind_of(figures: Mapping[str, Any], limits: Limits = LIMITS) -> str:
         place, centered = of("spread_place"), of("centered")
         if place > limits.high and centered == 0 and of("own") > 0.5 and of("funnel") < limits.funnel:
             return "held"
+        if np.isnan(centered) and (of("bend") > limits.bend or of("ridge") > limits.ridge):
+            return "curve"
         return "scattered"
     if unmixed and of("sit") > limits.sit:
         return "modes"

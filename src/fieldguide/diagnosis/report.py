@@ -31,6 +31,7 @@ PAGES = {
     "healthy": ("book/now_what", "When to stop"),
     "few draws": ("book/now_what", "Effective sample size"),
     "scattered": ("notebooks/04_target_accept", "chapter 4"),
+    "curve": ("book/now_what", "Divergences"),
     "neck": ("notebooks/06_non_centered", "chapter 6"),
     "neck, other form already": ("notebooks/08_one_knob_at_a_time", "chapter 8"),
     "held": ("notebooks/08_one_knob_at_a_time", "chapter 8"),
@@ -342,7 +343,8 @@ class Diagnosis:
         known = self.record
         cost = [np.nan if known is None else known.cost(name) for name in order]
         do = [self._to_do, *(WHAT_TO_DO[name] for name in order[1:])]
-        typed = [call(self.draws.tool, name, self.measures.groups) for name in order]
+        groups = self.measures.groups if self.kind in _OF_GROUPS else None
+        typed = [call(self.draws.tool, name, groups) for name in order]
         index = pd.Index(order, name="remedy")
         return pd.DataFrame({"do": do, "type": typed, "cost": cost}, index=index)
 
@@ -566,6 +568,7 @@ _VERDICTS = {
     "healthy": "Nothing is the matter that these draws can tell.",
     "few draws": "The chains agree, and there are too few draws for what one reports.",
     "scattered": "The steps are too long here and there.",
+    "curve": "The posterior is a narrow ridge or a bent one, and the steps leave it.",
     "neck": "The chain cannot enter a neck: where the spread of the groups is small, the effects have "
     "no room, and one step size does not fit both ends.",
     "neck, other form already": "The divergences lie where the spread is small, although the form is "
@@ -585,13 +588,18 @@ _VERDICTS = {
 }
 
 _IN_DETAIL = {
+    "curve": "Write the model in other coordinates: sample what the data know, such as a product, a "
+    "sum or the value at the middle of the data, and compute the parts from it. The posterior stays the "
+    "same.",
+    "heavy tail": "Write the heavy-tailed variable as a normal one with a random scale, or draw longer. "
+    "The posterior stays the same.",
     "labels": "Put the exchangeable parameters in order, or report only what does not depend on their "
     "names.",
     "mirror": "Fix the sign of one of the parameters, or report only what does not depend on it.",
     "modes": "More draws will not help: compare what the peaks say, and write a model that has one, or "
     "report both.",
-    "sum": "Leave one of the two out, fix it, or make the effects sum to zero; what you report of the "
-    "sum stays.",
+    "sum": "Sample the sum and one of its parts instead of the two parts. The posterior stays the same; "
+    "to leave one out, or to make the effects sum to zero, is another model that tells as much.",
     "capped": "Centre and scale the predictors; then, if paths are still cut short, raise the maximum "
     "tree depth.",
     "neck, other form already": "Take shorter steps: 0.95, then 0.99. If some stay, the data hardly "
@@ -602,6 +610,7 @@ _NEXT = {
     "healthy": (),
     "few draws": ("step",),
     "scattered": ("form",),
+    "curve": ("step", "prior"),
     "neck": ("step", "data", "prior"),
     "neck, other form already": ("draws", "data", "prior"),
     "held": ("step", "draws"),
@@ -611,9 +620,9 @@ _NEXT = {
     "modes": ("restart", "prior"),
     "stuck": ("draws",),
     "runaway": ("model", "data"),
-    "sum": ("prior", "draws"),
+    "sum": ("model", "prior"),
     "capped": ("depth",),
-    "heavy tail": ("form", "draws"),
+    "heavy tail": ("draws", "prior"),
     "slow": ("form", "model"),
 }
 
