@@ -122,12 +122,14 @@ def kind_of(figures: Mapping[str, Any], limits: Limits = LIMITS) -> str:
             return "mirror"
         if of("energy_apart") > limits.energy:
             return "stuck"
-    slow_sum = few or of("rhat") > limits.chance_rhat
-    if slow_sum and not divergent and of("sum_r") > limits.sum_r and of("sum_gain") > limits.sum_gain:
+    centered, wide = of("centered"), of("funnel") > limits.funnel
+    slow = unmixed or not min(of("ess_bulk"), of("ess_tail")) > limits.slow * of("draws")
+    if slow and not divergent and of("sum_r") > limits.sum_r and of("sum_gain") > limits.sum_gain:
         return "sum"
-    if divergent:
-        place, centered = of("spread_place"), of("centered")
-        if place > limits.high and centered == 0 and of("own") > 0.5 and of("funnel") < limits.funnel:
+    if divergent or of("divergences") >= limits.several:
+        if centered == 1 and (of("spread_place") < limits.low or of("own") < 0.5):
+            return "neck"
+        if centered == 0 and of("spread_place") > limits.high and of("own") > 0.5 and not wide:
             return "held"
         if np.isnan(centered) and (of("bend") > limits.bend or of("ridge") > limits.ridge):
             return "curve"
@@ -136,17 +138,11 @@ def kind_of(figures: Mapping[str, Any], limits: Limits = LIMITS) -> str:
         return "modes"
     if of("maxdepth_share") > limits.capped:
         return "capped"
-    if of("own") > 0.5 and of("centered") == 0 and of("funnel") < limits.funnel:
-        return "slow form"
-    if of("own") < 0.5 and of("centered") == 1:
+    if (of("own") > 0.5 and centered == 0 and not wide) or (of("own") < 0.5 and centered == 1):
         return "slow form"
     if of("tail") > limits.heavy or of("bfmi") < limits.bfmi:
         return "heavy tail"
-    if of("divergences") >= limits.several:
-        return "scattered"
-    if min(of("ess_bulk"), of("ess_tail")) > limits.slow * of("draws"):
-        return "few draws"
-    return "slow"
+    return "slow" if slow else "few draws"
 
 
 def remedy_for(figures: Mapping[str, Any], limits: Limits = LIMITS) -> str:

@@ -213,6 +213,8 @@ class Diagnosis:
                     f" Their energies differ by {digits(f['energy_apart'], 2)} sds, as peaks {peaks} do."
                 )
             return [Finding(text, *where)]
+        if self.kind == "runaway" and f["flat"] > 0:
+            return [Finding(f"The model has {_count(f['flat'], 'flat prior')}.", *where)]
         if self.kind == "runaway":
             return [Finding(
                 f"The draws run away: some lie {digits(f['reach'], 2)} interquartile ranges from the "
