@@ -1,7 +1,8 @@
 # Draws of brms and rstan, as `fieldguide diagnose` reads them, written from a small fit of each:
 #   Rscript data/r_export_draws.R FOLDER      (two programs are compiled; two minutes)
 # writes brms.csv, rstan.csv (as posterior and the sampler give them), stanfit.csv (rstan's data frame,
-# which has no chains) and fit.rds into the folder, and prints as JSON what the fits say of themselves.
+# which has no chains) and fit.rds into the folder, and prints as JSON what the fits say of themselves;
+# data/r_export_draws.json holds what this printed, with the versions.
 # The parts between "# [name]" and "# [end]" run here, word for word.
 suppressPackageStartupMessages({ library(brms); library(rstan); library(jsonlite) })
 folder <- commandArgs(trailingOnly = TRUE)[1]
@@ -55,4 +56,10 @@ file.rename("draws.csv", "rstan.csv")
 write.csv(as.data.frame(fit), "stanfit.csv")
 of_rstan <- c(said_by(fit), list(z21 = lapply(1:2, function(k) mean(as.array(fit)[, k, "z[2,1]"]))))
 sink()
-cat(toJSON(list(brms = of_brms, rstan = of_rstan), auto_unbox = TRUE, digits = NA, pretty = TRUE), "\n")
+versions <- c(R = as.character(getRversion()), sapply(
+  c("brms", "rstan", "posterior"), function(package) as.character(packageVersion(package))
+))
+cat(toJSON(list(
+  what = "What small fits in brms and rstan say of themselves, whose draws are written for the report.",
+  fits = list(versions = as.list(versions), brms = of_brms, rstan = of_rstan)
+), auto_unbox = TRUE, digits = NA, pretty = TRUE), "\n")

@@ -527,7 +527,7 @@ def test_r_writes_draws_that_are_read_as_r_sees_them(tmp_path):
         ["Rscript", script, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    said = json.loads(done.stdout)
+    said = json.loads(done.stdout)["fits"]
     for tool in ("brms", "rstan"):
         read = read_draws(tmp_path / f"{tool}.csv")
         assert read.tool == tool

@@ -38,7 +38,7 @@ from fieldguide.studies import Study
 SEEDS = (1, 2, 3)
 """Of the fits of a setting with a remedy."""
 
-MORE_SEEDS = range(1, 11)
+MORE_SEEDS = range(1, 31)
 """Of the first fits of settings meant to be healthy, for the rate of false alarms."""
 
 MORE_DRAWS, MORE_TUNING, AT_LEAST_MORE = 4, 2, 1000
@@ -357,7 +357,7 @@ def best_remedy(table: pd.DataFrame) -> pd.DataFrame:
 def corpus_design() -> pd.DataFrame:
     """Every setting with every remedy that could be tried on it, three seeds each.
 
-    The first fits of settings meant to be healthy have ten, so that false alarms can be counted.
+    The first fits of settings meant to be healthy have thirty, so that false alarms can be counted.
     """
     rows = [
         (setting.name, setting.kind, setting.part, remedy, seed)
