@@ -115,7 +115,7 @@ def vectors(posterior: Any) -> dict[str, dict[str, np.ndarray]]:
 
 def scales(posterior: Any) -> dict[str, np.ndarray]:
     """Return what may be a standard deviation: scalars, and elements of few, that are never negative."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name in posterior.data_vars:
         scalars = elements(posterior[name])
         if len(scalars) <= FEW:
@@ -208,6 +208,12 @@ def _spreading(stacked: Mapping, spreads: Mapping, free: frozenset) -> list[tupl
     return found
 
 
+def _parameters_of(rv: Any) -> list:
+    """Return what a random variable of PyMC depends on, such as its mean and its scale."""
+    known = getattr(rv.owner.op, "dist_params", None)
+    return [] if known is None else list(known(rv.owner))
+
+
 def _scaled_in(model: Any) -> frozenset[str]:
     """Names of the vectors of a model whose scale hangs on another free variable."""
     if model is None:
@@ -216,7 +222,7 @@ def _scaled_in(model: Any) -> frozenset[str]:
 
     found = set()
     for rv in model.free_RVs:
-        parameters = getattr(rv.owner.op, "dist_params", lambda _: [])(rv.owner)
+        parameters = _parameters_of(rv)
         if rv.ndim and set(model.free_RVs) & set(ancestors(parameters[1:])):
             found.add(rv.name)
     return frozenset(found)
@@ -232,7 +238,7 @@ def forms_in(model: Any) -> dict[str, str]:
     found = {}
     for rv in model.free_RVs:
         if rv.ndim:
-            parameters = getattr(rv.owner.op, "dist_params", lambda _: [])(rv.owner)
+            parameters = _parameters_of(rv)
             fixed = not set(model.free_RVs) & set(ancestors(parameters))
             standard = (
                 rv.owner.op.name == "normal"

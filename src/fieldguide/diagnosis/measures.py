@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from arviz_stats.base import array_stats
+from arviz_stats.base.array import array_stats
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
@@ -299,7 +299,7 @@ def _of_groups(
         np.median(_width(values[spread >= high]) / _width(values[spread <= low]))
         for values in (effects, effects / spread[:, None])
     )
-    lead = parameters.loc[groups.spread]
+    lead = parameters.astype(float).to_dict("index")[groups.spread]
     return {
         "groups": float(effects.shape[1]),
         "centered": float(groups.form == "centered"),

@@ -442,7 +442,7 @@ class Diagnosis:
     def _view(self) -> tuple[str, str, str]:
         """What is drawn: ``"pair"`` with two parameters, or ``"chains"`` with one."""
         m = self.measures
-        if self.kind in _OF_GROUPS and m.groups:
+        if self.kind in _OF_GROUPS and m.groups and m.own is not None:
             vector = m.groups.effects if m.groups.form == "centered" else (
                 m.groups.standardised or m.groups.effects
             )  # fmt: skip
