@@ -56,7 +56,7 @@ def sound(table: pd.DataFrame) -> pd.Series:
         (table["worst_mean"] <= MEAN)
         & (table["worst_tail"] <= TAIL)
         & (table["rhat"] <= RHAT)
-        & (table[["ess", "ess_tail"]].min(axis=1) >= ESS)
+        & (table[["ess", "ess_tail"]].min(axis=1, skipna=False) >= ESS)
         & (table["divergences"] <= DIVERGENT * draws)
     )
 
