@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 
+from fieldguide.diagnosis.record import Record, sound
 from fieldguide.models.corpus import (
     FAMILIES,
     KEEPING,
@@ -30,7 +31,7 @@ def test_the_corpus_is_as_large_and_as_divided_as_it_says():
     table.columns = ["kind", "part", "healthy"]
     assert len(table) >= 70
     assert table["kind"].nunique() == 19
-    by = table.groupby(["kind", "part"]).size().unstack(fill_value=0)
+    by = pd.crosstab(table["kind"], table["part"])
     shared = by.drop(index=list(HELD_OUT_ONLY))
     assert (shared["open"] == shared["held out"]).all()
     assert (shared.sum(axis=1) >= 4).all()
@@ -208,7 +209,6 @@ def test_quantities_of_draws_are_named_as_the_truth():
 
 
 GOOD = {
-    "truth": "exact",
     "worst_mean": 0.1,
     "worst_tail": 0.01,
     "rhat": 1.0,
@@ -219,10 +219,15 @@ GOOD = {
 }
 
 
-def test_what_works_keeps_within_every_limit():
-    assert corpus.works(GOOD)
+def is_sound(row):
+    return bool(sound(pd.DataFrame([row])).iloc[0])
+
+
+def test_a_sound_fit_keeps_within_every_limit():
+    assert is_sound(GOOD)
+    limits = GOOD | {"worst_mean": 0.2, "worst_tail": 0.035, "rhat": 1.01, "ess": 400, "ess_tail": 400}
+    assert is_sound(limits)
     worse = {
-        "truth": "none",
         "worst_mean": 0.21,
         "worst_tail": 0.036,
         "rhat": 1.011,
@@ -231,13 +236,14 @@ def test_what_works_keeps_within_every_limit():
         "divergences": 21,
     }
     for name, value in worse.items():
-        assert not corpus.works(GOOD | {name: value}), name
-        if name != "truth":
-            assert not corpus.works(GOOD | {name: np.nan}), name
+        assert not is_sound(GOOD | {name: value}), name
+        assert not is_sound(GOOD | {name: np.nan}), name
+    without_truth = GOOD | {"worst_mean": np.nan, "worst_tail": np.nan}
+    assert not is_sound(without_truth)
 
 
 def table_of(outcomes):
-    """Three fits for each remedy: how many work, and their gradients."""
+    """Three fits for each remedy: how many are sound, and their gradients."""
     rows = []
     for (setting, remedy), (count, gradients) in outcomes.items():
         for seed in (1, 2, 3):
@@ -247,7 +253,7 @@ def table_of(outcomes):
 
 
 def test_the_best_remedy_is_the_cheapest_that_keeps_the_posterior():
-    best = corpus.best_remedy(
+    record = Record(
         table_of(
             {
                 ("a", "none"): (2, 5000),
@@ -263,16 +269,24 @@ def test_the_best_remedy_is_the_cheapest_that_keeps_the_posterior():
                 ("d", "none"): (0, 5000),
                 ("d", "prior"): (1, 5000),
             }
-        )
+        ),
+        pd.DataFrame(),
     )
-    assert best["best"].to_dict() == {"a": "none", "b": "step", "c": "model", "d": corpus.NOTHING}
-    assert best["working"].to_dict() == {
-        "a": "none form",
-        "b": "draws step prior",
-        "c": "model data",
-        "d": "",
+    assert record.best.to_dict() == {"a": "none", "b": "step", "c": "model", "d": "nothing tried"}
+    working = {
+        setting: {name for name, good in row.items() if good is True or good == 1}
+        for setting, row in record.works.iterrows()
     }
-    assert best.loc["b", "cost"] == pytest.approx(10000 * 400 / 800)
+    assert working == {
+        "a": {"none", "form"},
+        "b": {"draws", "step", "prior"},
+        "c": {"model", "data"},
+        "d": set(),
+    }
+    assert record.works.loc[["b", "d"], "model"].isna().all()
+    assert record.price.loc["b", "step"] == pytest.approx(10000)
+    poor = table_of({("e", "step"): (3, 10000)}).assign(ess=100.0)
+    assert Record(poor, pd.DataFrame()).price.loc["e", "step"] == pytest.approx(10000 * 400 / 100)
 
 
 def test_remedies_change_the_run_as_they_say():
@@ -295,7 +309,7 @@ def test_a_healthy_fit_works_and_a_funnel_does_not(name, fine):
     cell = {"setting": name, "remedy": "none", "seed": 1}
     row = corpus.fit_setting(cell)
     assert row["failed"] == ""
-    assert corpus.works(row) == fine
+    assert is_sound(row) == fine
     assert (row["divergences"] > 0) != fine
     again = corpus.figures(settings()[name], "none", corpus.base_fit(settings()[name], 1))
     assert {key: row[key] for key in again} == again
@@ -306,4 +320,4 @@ def test_a_flat_prior_under_separation_has_figures_but_no_truth():
     assert row["truth"] == "none"
     assert np.isnan(row["worst_mean"])
     assert row["ess"] > 0
-    assert not corpus.works(row)
+    assert not is_sound(row)

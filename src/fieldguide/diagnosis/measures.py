@@ -12,22 +12,25 @@ the largest of each move, so that looking at many costs what it should (Westfall
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from arviz_stats.base import array_stats
+from arviz_stats.base.array import array_stats
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from fieldguide.diagnosis.columns import DrawsError
 from fieldguide.diagnosis.groups import (
     Groups,
+    all_elements,
     effects_of,
-    elements,
     find_groups,
     flat_priors,
+    moving,
     own_share,
     scales,
     spread_and_centre,
@@ -45,6 +48,9 @@ LOOKED_AT = 60
 
 MEMBERS = 40
 """Elements of one vector of which places are looked at; the first ones."""
+
+MOST = 400
+"""Scalar parameters of which places are looked at, those of vectors included."""
 
 ENOUGH = 4000
 """Draws, all chains together, that are enough for a shape."""
@@ -100,13 +106,28 @@ def measure(draws: Draws, model: Any = None) -> Measures:
     Returns
     -------
     Measures
+
+    Raises
+    ------
+    DrawsError
+        If no parameter moves.
     """
-    values, left_out = _scalars(draws.posterior)
-    flat = np.stack(list(values.values()))  # (parameter, chain, draw)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of numbers too large to be squared, and of few draws
+        return _measured(draws, model)
+
+
+def _measured(draws: Draws, model: Any) -> Measures:
+    views, left_out = _scalars(draws.posterior)
+    if not views:
+        raise DrawsError(_nothing_moves(draws.name, left_out))
+    flat = np.stack(list(views.values()))  # (parameter, chain, draw)
+    values = dict(zip(views, flat, strict=True))
+    del views
     parameters = pd.DataFrame(
         {
             "mean": flat.mean((1, 2)),
-            "sd": flat.std((1, 2)),
+            "sd": [one.std() for one in flat],
             "rhat": array_stats.rhat(flat),
             "ess_bulk": array_stats.ess(flat),
             "ess_tail": array_stats.ess(flat, method="tail", prob=(0.05, 0.95)),
@@ -118,7 +139,7 @@ def measure(draws: Draws, model: Any = None) -> Measures:
     where = parameters.index.get_indexer(pd.Index(chosen))
     hit = _diverging(draws)
     figures = _counts(draws, parameters, hit)
-    places, pairs = _places(flat[where], hit, chosen)
+    places, pairs = _places(flat, where, hit, chosen)
     parameters = parameters.join(places)
     groups = _leading(found, parameters)
     own = None
@@ -127,7 +148,7 @@ def measure(draws: Draws, model: Any = None) -> Measures:
         own = own_share(draws, groups)
         figures |= _of_groups(draws, groups, own, parameters) | _paths(draws, groups, hit)
     chains, apart = _chains(draws, parameters, values)
-    figures |= apart | _exchanged(draws, parameters)
+    figures |= apart | _exchanged(draws, parameters, values)
     figures |= _shapes(flat, where, parameters) | _sums(draws, values, parameters)
     figures |= {
         "left_out": float(left_out),
@@ -144,13 +165,28 @@ def _scalars(posterior: Any) -> tuple[dict[str, np.ndarray], int]:
     """Return every scalar that moves, by name; and how many were left out for what is not finite."""
     values: dict[str, np.ndarray] = {}
     left_out = 0
-    for name in posterior.data_vars:
-        for label, one in elements(posterior[name]).items():
-            if not np.isfinite(one).all():
-                left_out += 1
-            elif np.ptp(one) > 1e-12 * np.abs(one).max():
+    for _, scalars in all_elements(posterior):
+        for label, one in scalars.items():
+            if moving(one):
                 values[label] = one
+            elif not np.isfinite(one).all():
+                left_out += 1
     return values, left_out
+
+
+def _nothing_moves(name: str, left_out: int) -> str:
+    """Say why nothing can be diagnosed."""
+    place = f"{name}: " if name else ""
+    if left_out:
+        return (
+            f"{place}nothing can be diagnosed, for no parameter that moves has finite draws only "
+            f"({left_out} with missing or infinite ones); look at the model's log density at its "
+            "initial values, and sample again."
+        )
+    return (
+        f"{place}nothing can be diagnosed, for no parameter moves: all draws of each are the same; give "
+        "the draws of what was sampled, or sample again from other initial values."
+    )
 
 
 def _looked_at(draws: Draws, names: list[str], found: list[Groups]) -> list[str]:
@@ -158,9 +194,9 @@ def _looked_at(draws: Draws, names: list[str], found: list[Groups]) -> list[str]
     known = set(names)
     scalars = [
         label
-        for name in draws.posterior.data_vars
-        if int(np.prod(draws.posterior[name].shape[2:], dtype=int)) <= 4
-        for label in elements(draws.posterior[name])
+        for _, found_there in all_elements(draws.posterior)
+        if len(found_there) <= 4
+        for label in found_there
     ]
     first = [name for groups in found for name in (groups.spread, groups.centre)]
     chosen = [name for name in dict.fromkeys([*first, *scalars]) if name in known][:LOOKED_AT]
@@ -168,7 +204,7 @@ def _looked_at(draws: Draws, names: list[str], found: list[Groups]) -> list[str]
     moved = dict.fromkeys(groups.standardised or groups.effects for groups in found)
     for vector in moved if moved or len(chosen) > 1 else by_vector:
         chosen += [name for name in by_vector[vector] if name not in chosen][:MEMBERS]
-    return chosen
+    return chosen[:MOST] or names[:LOOKED_AT]
 
 
 def _leading(found: list[Groups], parameters: pd.DataFrame) -> Groups | None:
@@ -224,14 +260,14 @@ def _counts(draws: Draws, parameters: pd.DataFrame, hit: np.ndarray | None) -> d
 
 
 def _places(
-    flat: np.ndarray, hit: np.ndarray | None, names: list[str]
+    flat: np.ndarray, where: np.ndarray, hit: np.ndarray | None, names: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return place and p of every parameter looked at, and the pairs that tell most together."""
     empty = pd.DataFrame({"place": np.nan, "p": np.nan}, index=pd.Index(names, name="parameter"))
     none = pd.DataFrame(columns=["first", "second", "together"])
     if hit is None or not hit.any() or hit.all():
         return empty, none
-    ranks = np.stack([rankdata(one).reshape(one.shape) for one in flat]) / (hit.size + 1)
+    ranks = np.stack([rankdata(one).reshape(one.shape) / (hit.size + 1) for one in flat[where]])
     places = empty.assign(
         place=np.median(ranks[:, hit], axis=1), p=moved_p(ranks, hit, np.random.default_rng(0))
     )
@@ -299,16 +335,17 @@ def _of_groups(
 ) -> dict[str, float]:
     """Return how the width of the effects changes with the spread, and how much the groups know."""
     spread, centre = spread_and_centre(draws, groups)
-    effects = np.stack([one.ravel() for one in effects_of(draws, groups).values()], axis=-1)
-    effects -= centre[:, None]
+    by_name = effects_of(draws, groups)
     low, high = (np.quantile(spread, end) for end in (0.1, 0.9))
-    funnel, squeeze = (
-        np.median(_width(values[spread >= high]) / _width(values[spread <= low]))
-        for values in (effects, effects / spread[:, None])
-    )
-    lead = parameters.loc[groups.spread]
+    ends = []
+    for rows in (spread >= high, spread <= low):
+        effects = np.stack([one.ravel()[rows] for one in by_name.values()], axis=-1)
+        effects -= centre[rows, None]
+        ends.append((_width(effects), _width(effects / spread[rows, None])))
+    funnel, squeeze = (np.median(wide / narrow) for wide, narrow in zip(*ends, strict=True))
+    lead = parameters.astype(float).to_dict("index")[groups.spread]
     return {
-        "groups": float(effects.shape[1]),
+        "groups": float(len(by_name)),
         "centered": float(groups.form == "centered"),
         "own": float(own.mean()),
         "own_least": float(own.min()),
@@ -398,23 +435,23 @@ def _chains(
     return table, figures
 
 
-def _exchanged(draws: Draws, parameters: pd.DataFrame) -> dict[str, float]:
+def _exchanged(
+    draws: Draws, parameters: pd.DataFrame, values: Mapping[str, np.ndarray]
+) -> dict[str, float]:
     """Return R-hat once elements are put in order, and once signs are dropped, of what is worst."""
     figures = {"rhat_sorted": np.nan, "rhat_unsigned": np.nan, "rhat_of_vector": np.nan}
     high = parameters["rhat"][parameters["rhat"] > 1.05].sort_values(ascending=False)
     if high.empty:
         return figures
     for scalars in vectors(draws.posterior).values():
-        v = np.stack(list(scalars.values()))
-        before = float(np.max(array_stats.rhat(v)))
-        if len(v) <= 12 and before > 1.05:
+        before = float(parameters["rhat"].reindex(list(scalars)).max())
+        if len(scalars) <= 12 and before > 1.05:
+            v = np.stack(list(scalars.values()))
             after = float(np.max(array_stats.rhat(np.sort(v, axis=0))))
             if not after >= figures["rhat_sorted"]:
                 figures |= {"rhat_sorted": after, "rhat_of_vector": before}
-    bases = {label.partition("[")[0] for label in high.index}
-    scalars = {k: one for base in bases for k, one in elements(draws.posterior[base]).items()}
-    signed = [scalars[label] for label in high.index if (scalars[label] < 0).any()
-              and (scalars[label] > 0).any()]  # fmt: skip
+    worst = [values[label] for label in high.index[:MOST]]
+    signed = [one for one in worst if (one < 0).any() and (one > 0).any()]
     if signed:
         figures["rhat_unsigned"] = float(np.max(array_stats.rhat(np.abs(np.stack(signed)))))
     return figures
@@ -426,17 +463,12 @@ def _exchanged(draws: Draws, parameters: pd.DataFrame) -> dict[str, float]:
 
 def _shapes(flat: np.ndarray, where: np.ndarray, parameters: pd.DataFrame) -> dict[str, float]:
     """Return how heavy the tails are, how far out the draws go, and how narrow ridges are."""
-    few = flat[where]
     names = parameters.index[where]
-    tails = np.array([_tail(one) for one in few])
-    centre = np.median(few, axis=(1, 2))
-    quartiles = np.quantile(few, [0.25, 0.75], axis=(1, 2))
-    reach = np.abs(few - centre[:, None, None]).max((1, 2)) / np.maximum(
-        quartiles[1] - quartiles[0], 1e-300
-    )
+    tails = np.array([_tail(flat[k]) for k in where])
+    reach = np.array([_reach(flat[k]) for k in where])
     drift = np.abs(parameters["mean"].to_numpy()[where]) + parameters["sd"].to_numpy()[where]
-    rows = few[:LOOKED_AT].reshape(min(len(few), LOOKED_AT), -1)
-    rows = rows[:, :: max(1, rows.shape[1] // ENOUGH)]
+    step = max(1, flat[0].size // ENOUGH)
+    rows = np.stack([flat[k].ravel()[::step] for k in where[:LOOKED_AT]])
     figures = {
         "tail": float(np.nanmax(tails)) if np.isfinite(tails).any() else np.nan,
         "reach": float(reach.max()),
@@ -458,8 +490,14 @@ def _tail(one: np.ndarray) -> float:
     """Shape of a generalised Pareto distribution fitted to the heavier tail (Vehtari et al. 2024)."""
     try:
         return float(array_stats.pareto_khat(one, chain_axis=-2, draw_axis=-1))
-    except ValueError:  # too few draws, or a chain that stood still
+    except (ValueError, IndexError):  # too few draws, or a chain that stood still
         return np.nan
+
+
+def _reach(one: np.ndarray) -> float:
+    """Interquartile ranges between the median and the draw that is farthest from it."""
+    low, middle, high = np.quantile(one, [0.25, 0.5, 0.75])
+    return float(np.abs(one - middle).max() / max(high - low, 1e-300))
 
 
 def _bend(rows: np.ndarray) -> float:
@@ -488,7 +526,7 @@ def _sums(draws: Draws, values: Mapping[str, np.ndarray], parameters: pd.DataFra
     pool = {name: values[name] for name in slow}
     for name, scalars in vectors(draws.posterior).items():
         if set(scalars) & set(slow):
-            pool[f"mean of {name}"] = np.mean(list(scalars.values()), axis=0)
+            pool[f"mean of {name}"] = sum(scalars.values()) / len(scalars)
     best = 0.0
     for (_, x), (_, y) in itertools.combinations(pool.items(), 2):
         r = float(np.corrcoef(x.ravel(), y.ravel())[0, 1])

@@ -56,7 +56,7 @@ def sound(table: pd.DataFrame) -> pd.Series:
         (table["worst_mean"] <= MEAN)
         & (table["worst_tail"] <= TAIL)
         & (table["rhat"] <= RHAT)
-        & (table[["ess", "ess_tail"]].min(axis=1) >= ESS)
+        & (table[["ess", "ess_tail"]].min(axis=1, skipna=False) >= ESS)
         & (table["divergences"] <= DIVERGENT * draws)
     )
 
@@ -108,7 +108,7 @@ class Record:
             if "none" in good:
                 found[setting] = "none"
             elif same:
-                found[setting] = str(self.price.loc[setting, same].idxmin())
+                found[setting] = str(self.price[same].loc[str(setting)].idxmin())
             else:
                 found[setting] = next((name for name in OTHER if name in good), "nothing tried")
         return pd.Series(found, name="best").rename_axis("setting")
@@ -125,7 +125,7 @@ class Record:
         rows = self.tried[self.tried["remedy"] == "none"]
         rows = rows.assign(sound=sound(rows))[[*keys, "sound"]]
         table = self.measured.merge(rows, on=keys, validate="one_to_one")
-        said = [kind_of(row) for row in table.to_dict("records")]
+        said = [kind_of({str(k): v for k, v in row.items()}) for row in table.to_dict("records")]
         out = table[["setting", "kind", "part", "seed", "sound"]].assign(
             said=said, remedy=[KINDS[kind] for kind in said], best=table["setting"].map(self.best)
         )

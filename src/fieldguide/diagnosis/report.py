@@ -14,7 +14,7 @@ import pandas as pd
 
 from fieldguide.diagnosis.advice import KINDS, LIMITS, flagged, kind_of
 from fieldguide.diagnosis.code import call
-from fieldguide.diagnosis.groups import elements, vectors
+from fieldguide.diagnosis.groups import element, vectors
 from fieldguide.diagnosis.measures import Measures
 from fieldguide.diagnosis.reading import Draws
 from fieldguide.diagnosis.record import Record, record
@@ -189,7 +189,7 @@ class Diagnosis:
 
     def _by_kind(self) -> list[Finding | None]:
         f, where = self.measures.figures, PAGES[self.kind]
-        worst = self.measures.parameters["rhat"].idxmax()
+        worst = self.measures.parameters["rhat"].fillna(0).idxmax()
         if self.kind == "labels":
             return [Finding(
                 f"The chains sit apart (R-hat {digits(f['rhat_of_vector'], 4)}), and once the elements "
@@ -446,7 +446,7 @@ class Diagnosis:
     def _view(self) -> tuple[str, str, str]:
         """What is drawn: ``"pair"`` with two parameters, or ``"chains"`` with one."""
         m = self.measures
-        if self.kind in _OF_GROUPS and m.groups:
+        if self.kind in _OF_GROUPS and m.groups and m.own is not None:
             vector = m.groups.effects if m.groups.form == "centered" else (
                 m.groups.standardised or m.groups.effects
             )  # fmt: skip
@@ -459,7 +459,7 @@ class Diagnosis:
         return "chains", str(m.parameters["rhat"].fillna(0).idxmax()), ""
 
     def _of(self, name: str) -> np.ndarray:
-        return elements(self.draws.posterior[name.partition("[")[0]])[name]
+        return element(self.draws.posterior, name)
 
     @property
     def caption(self) -> str:

@@ -219,7 +219,7 @@ class _Counts(Family):
     def answer(self, setting, p, d, remedy):
         exact = exact_posterior(d["y"], d["n"], sigma_prior=_spread_prior(p, remedy))
         ends = exact.quantile([0.05, 0.95])
-        rows = {}
+        rows: dict[str, tuple[float, ...]] = {}
         for name in self.names(p, d, remedy):
             variable, _, position = name.removesuffix("]").partition("[")
             if name == "log sigma":
@@ -820,7 +820,7 @@ _LARGE_COUNTS = _SMALL_DISTRICTS | {
     "prior": "halfnorm",
 }
 _TRIAL = {"family": "trial", "form": "centered", "sites": (4, 8), "n": (40, 120), "sd": (0.1, 0.4)}
-_TRIAL |= {"scale": 0.5}
+_TRIAL |= {"scale": 0.5}  # type: ignore[dict-item]
 _LARGE_TRIAL = _TRIAL | {"form": "non-centered", "n": (2000, 6000), "sd": (0.6, 1.0), "scale": 1.0}
 _GLM = {"family": "regression", "n": (60, 200), "predictors": (1, 5), "wide": 2.5}
 _TWIST = {"family": "twist", "pairs": (1, 3), "sd": (0.8, 2.0), "bend": (0.3, 1.0)}
@@ -977,8 +977,9 @@ KINDS: dict[str, tuple[Sequence[Mapping], Sequence[Mapping], Mapping]] = {
 }
 """By kind: ranges of the open settings, of those held out, and of how the first fit is run.
 
-A pair of whole numbers is a range of whole numbers, a pair of others a range that is drawn from evenly in
-the logarithm where it reaches over more than a factor of ten; of a list one is chosen; other values stand.
+A pair of whole numbers is a range of whole numbers, a pair of others a range that is drawn from evenly
+in the logarithm where it reaches over more than a factor of ten; of a list one is chosen; other values
+stand.
 """
 
 HEALTHY = ("healthy_hierarchical", "healthy_flat")
@@ -1246,7 +1247,7 @@ def importance_points(model: pm.Model) -> Points:
 
 
 def _laplace(model: pm.Model, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mode and inverse curvature of the log density, by Newton steps that are halved as needed."""
+    """Return mode and inverse curvature of the log density, by Newton steps halved as needed."""
     first = model.initial_point(0)
     names = [(v.name, np.shape(first[v.name])) for v in model.value_vars]
     # A few dozen evaluations do not repay compiling to machine code.

@@ -1,4 +1,4 @@
-"""Answers without Markov chains for the settings of the corpus: points with weights, and their summary."""
+"""Answers without Markov chains for the settings of the corpus: weighted points, and their summary."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def quantity(values: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         raise ValueError(f"{name!r} names no quantity; write it like 'log tau' or 'beta[0]'.")
     function, variable, position = found.groups()
     value = values[variable] if position is None else values[variable][..., int(position)]
-    return _FUNCTIONS[function](value)
+    return _FUNCTIONS[function](value)  # type: ignore[operator]
 
 
 def summary(points: Points, names: Sequence[str]) -> pd.DataFrame:
@@ -253,7 +253,7 @@ def change_points(y: np.ndarray, noise: float, level_sd: float) -> Points:
             both.append((mean, np.sqrt(variance)))
         moments.append(both)
     mass = np.exp(log_mass - log_mass.max())
-    k = rng.choice(n + 1, DRAWS, p=mass / mass.sum())
+    k = rng.choice(n + 1, DRAWS, p=mass / mass.sum())  # type: ignore[assignment]
     low, high = np.maximum(k - 0.5, 0), np.minimum(k + 0.5, n)
     mean, sd = np.array(moments)[k, :, 0], np.array(moments)[k, :, 1]
     return even(

@@ -1,4 +1,4 @@
-"""The corpus: settings of many kinds, every remedy tried on each, and each fit held against the truth."""
+"""The corpus: settings of many kinds, every remedy tried on each, each fit held against the truth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from fieldguide.models.corpus import (
     FAMILIES,
     KEEPING,
     MORE_DATA,
-    REMEDIES,
     Setting,
     build,
     data_of,
@@ -55,30 +54,6 @@ DEEPER = 3
 
 LONG_TUNING = 3000
 """Tuning steps of the remedy ``restart``."""
-
-WORST_MEAN = 0.2
-"""Largest error of a mean, in posterior sds, of a fit that works."""
-
-WORST_TAIL = 0.035
-"""Largest error of the share of draws beyond the true 5% or 95% quantile."""
-
-LARGEST_RHAT = 1.01
-"""Largest R-hat."""
-
-SMALLEST_ESS = 400
-"""Smallest effective sample size, in the bulk and in the tails."""
-
-DIVERGENT_SHARE = 0.005
-"""Largest share of divergent transitions."""
-
-SEEDS_NEEDED = 2
-"""In how many seeds a remedy must work."""
-
-OTHER_POSTERIORS = ("prior", "model", "data")
-"""Remedies that change the posterior, in the order in which they are tried."""
-
-NOTHING = "nothing tried"
-"""The best remedy where none works."""
 
 _compiling = threading.Lock()
 
@@ -280,78 +255,6 @@ def fit_setting(cell: Mapping) -> dict:
         return row | {"failed": str(error).strip().splitlines()[0], "seconds": math.nan} | NO_FIGURES
     row["seconds"] = time.perf_counter() - start
     return row | figures(setting, remedy, fit)
-
-
-def works(row: Mapping) -> bool:
-    """Tell whether a fit can be used: right, and known to be by what its user sees.
-
-    Parameters
-    ----------
-    row : mapping
-        Of the study's table.
-
-    Returns
-    -------
-    bool
-        Whether every figure keeps within `WORST_MEAN`, `WORST_TAIL`, `LARGEST_RHAT`, `SMALLEST_ESS` and
-        `DIVERGENT_SHARE`; False without a truth or without a fit.
-    """
-    return bool(
-        row["truth"] != "none"
-        and row["worst_mean"] <= WORST_MEAN
-        and row["worst_tail"] <= WORST_TAIL
-        and row["rhat"] <= LARGEST_RHAT
-        and min(row["ess"], row["ess_tail"]) >= SMALLEST_ESS
-        and row["divergences"] <= DIVERGENT_SHARE * row["draws"]
-    )
-
-
-def best_remedy(table: pd.DataFrame) -> pd.DataFrame:
-    """Return for every setting which remedy is best, and which work at all.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of the study.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by ``setting``, with ``kind``, ``part``, ``best`` and ``working``. A remedy works if it
-        does in two of three seeds. Best is ``"none"`` if that works; else of the remedies that keep the
-        posterior the one with the fewest gradients for 400 effective draws (median over seeds,
-        ``cost``); else the first of ``"prior"``, ``"model"``, ``"data"``; else ``"nothing tried"``.
-        ``working`` names all that work, in the order of `fieldguide.models.corpus.REMEDIES`, separated by
-        blanks.
-    """
-    fits = table.assign(
-        works=[works(row) for row in table.to_dict("records")],
-        cost=table["gradients"] * SMALLEST_ESS / table[["ess", "ess_tail"]].min(axis=1),
-    )
-    rows = []
-    for name, part in fits.groupby("setting", sort=False):
-        by = part.groupby("remedy")
-        enough, cost = by["works"].sum() >= SEEDS_NEEDED, by["cost"].median()
-        working = [remedy for remedy in REMEDIES if enough.get(remedy, False)]
-        keeping = [remedy for remedy in working if remedy in KEEPING]
-        if "none" in working:
-            best = "none"
-        elif keeping:
-            best = str(cost[keeping].idxmin())
-        else:
-            best = next((remedy for remedy in OTHER_POSTERIORS if remedy in working), NOTHING)
-        first = part.iloc[0]
-        rows.append(
-            {
-                "setting": name,
-                "kind": first["kind"],
-                "part": first["part"],
-                "best": best,
-                "working": " ".join(working),
-                "cost": float(cost[best]) if best in cost else math.nan,
-            }
-        )
-    return pd.DataFrame(rows).set_index("setting")
 
 
 def corpus_design() -> pd.DataFrame:
