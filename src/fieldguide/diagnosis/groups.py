@@ -314,7 +314,10 @@ def forms_in(model: Any) -> dict[str, str]:
             standard = (
                 rv.owner.op.name == "normal"
                 and fixed
-                and all(np.all(p.eval() == value) for p, value in zip(parameters, (0, 1), strict=True))
+                and all(
+                    np.all(p.eval(mode="FAST_COMPILE") == value)
+                    for p, value in zip(parameters, (0, 1), strict=True)
+                )
             )
             found[rv.name] = "non-centered" if standard else "centered"
     return found
