@@ -26,14 +26,21 @@ CHAINS = 4
 
 
 def fit(draws: int, parameters: int) -> xr.DataTree:
-    """Return independent normal draws of `parameters` parameters, with what a sampler says."""
+    """Return draws of means, a spread and effects that it widens, and of what a sampler says.
+
+    Divergences lie where the spread is small, so that everything that can be measured is.
+    """
     rng = np.random.default_rng(1)
     shape, dims = (CHAINS, draws), ("chain", "draw")
     posterior = {f"p{k}": (dims, rng.normal(size=shape)) for k in range(min(parameters, 3))}
+    spread = np.exp(posterior["p2"][1])
+    posterior["p2"] = dims, spread
     if parameters > 3:
-        posterior["x"] = ((*dims, "k"), rng.normal(size=(*shape, parameters - 3)))
+        effects = rng.normal(size=(*shape, parameters - 3))
+        effects *= spread[..., None]
+        posterior["x"] = ((*dims, "k"), effects)
     stats = {
-        "diverging": (dims, rng.random(shape) < 1e-4),
+        "diverging": (dims, (spread < 0.3) & (rng.random(shape) < 0.05)),
         "energy": (dims, rng.normal(size=shape)),
         "tree_depth": (dims, rng.integers(2, 6, shape)),
         "reached_max_treedepth": (dims, np.zeros(shape, dtype=bool)),

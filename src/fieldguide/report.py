@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import warnings
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,10 @@ def picture(figure: Figure, words: str, caption: str, name: str) -> str:
     from fieldguide.picture import LayoutError, draw
     from fieldguide.style import use_style
 
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing"
+        )  # the reader's browser has fonts of its own
         use_style()
         try:
             wide, narrow = (_uri(one.svg) for one in draw(figure, name))

@@ -527,7 +527,8 @@ class Diagnosis:
                     lw=0.8,
                     label=f"chain {k}",
                 )
-            ax.set(xlabel="draw", ylabel=first)
+            ax.set_xlabel("draw")
+            ax.set_ylabel(first, parse_math=False)
             return
         y = self._of(second)
         step = max(1, x.size // 3000)
@@ -549,7 +550,8 @@ class Diagnosis:
         if (y > 0).all() and y.max() / y.min() > 20:
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter("{x:g}")
-        ax.set(xlabel=first, ylabel=second)
+        ax.set_xlabel(first, parse_math=False)
+        ax.set_ylabel(second, parse_math=False)
 
     def _drawn(self) -> Figure | None:
         try:
