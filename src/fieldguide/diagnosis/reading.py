@@ -219,7 +219,7 @@ def _read(source: Any, name: str, chains: int | None, tick: Any) -> Draws:
     if isinstance(source, pd.DataFrame):
         return _of_frame(source, chains)
     if isinstance(source, xr.DataTree):
-        return _of_tree(source)
+        return draws_of_tree(source)
     if isinstance(source, xr.Dataset):
         return _of_datasets(source, None, {}, "")
     if isinstance(source, xr.DataArray):
@@ -244,7 +244,8 @@ def _read(source: Any, name: str, chains: int | None, tick: Any) -> Draws:
 # Objects of xarray
 
 
-def _of_tree(tree: xr.DataTree, name: str = "") -> Draws:
+def draws_of_tree(tree: xr.DataTree, name: str = "") -> Draws:
+    """Return the draws of a fit in memory, as `read_draws` does; its name is that of its file."""
     attrs = {str(key): value for key, value in tree.attrs.items()}
     if "posterior" in tree.children:
         stats = tree["sample_stats"].to_dataset() if "sample_stats" in tree.children else None

@@ -19,7 +19,7 @@ import pandas as pd
 import xarray as xr
 
 from fieldguide.diagnosis.measures import measure
-from fieldguide.diagnosis.reading import read_draws
+from fieldguide.diagnosis.reading import draws_of_tree
 from fieldguide.models.corpus import (
     FAMILIES,
     KEEPING,
@@ -292,7 +292,7 @@ def measure_setting(cell: Mapping) -> dict:
     except (RuntimeError, ValueError) as error:
         return {"failed": str(error).strip().splitlines()[0], "draws": math.nan}
     with np.errstate(all="ignore"):  # of chains that went astray
-        return {"failed": ""} | dict(measure(read_draws(fit), model).figures)
+        return {"failed": ""} | dict(measure(draws_of_tree(fit), model).figures)
 
 
 def measures_design() -> pd.DataFrame:
