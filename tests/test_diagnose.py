@@ -20,6 +20,7 @@ from fieldguide.diagnosis.code import call
 from fieldguide.diagnosis.groups import Groups, forms_in, own_share
 from fieldguide.diagnosis.measures import measure, moved_p
 from fieldguide.diagnosis.reading import read_draws
+from fieldguide.diagnosis.record import PARTS, record
 from fieldguide.models.districts import varying_intercept_model
 
 SCHOOLS_Y = np.array([28.0, 8, -3, 7, -1, 1, 18, 12])
@@ -345,3 +346,60 @@ def test_figures_of_a_stored_row_are_judged_as_those_of_a_fit(schools_fit):
     figures = diagnose(schools_fit[1]).measures.figures
     row = json.loads(pd.Series(figures).to_json())
     assert kind_of(row) == kind_of(figures)
+
+
+# ---------------------------------------------------------------------------------------------
+# The record
+
+
+@pytest.fixture(scope="module")
+def known():
+    found = record()
+    assert found is not None
+    return found
+
+
+def test_first_fits_are_measured_and_tried_alike(known):
+    first = known.tried[known.tried["remedy"] == "none"]
+    keys = ["setting", "seed"]
+    pairs = first[[*keys, "divergences"]].merge(known.measured[[*keys, "divergences"]], on=keys)
+    assert len(pairs) == len(first) == len(known.measured)
+    assert (pairs["divergences_x"].fillna(-1) == pairs["divergences_y"].fillna(-1)).mean() > 0.99
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_record_counts_every_first_fit_once(known, part):
+    rows = known.advised[known.advised["part"] == part]
+    assert known.confusion(part).to_numpy().sum() == len(rows)
+    alarms = known.alarms(part)
+    assert (alarms["of sound"] + alarms["of unsound"] == len(rows)).all()
+    assert (alarms["false low"] <= alarms["false share"]).all()
+    assert (alarms["false share"] <= alarms["false high"]).all()
+    by_remedy = [known.cured(part, remedy) for remedy in REMEDIES]
+    assert tuple(np.sum(by_remedy, axis=0)) == known.cured(part)
+
+
+def test_sound_fits_of_the_held_out_part_are_rarely_alarmed(known):
+    row = known.alarms("held out").loc["these rules"]
+    assert row["false share"] <= 0.05
+
+
+def test_advice_in_the_held_out_part_helps_more_often_than_one_remedy_for_all(known):
+    cured, of = known.cured("held out")
+    assert cured / of > 0.75
+    for remedy in REMEDIES[1:]:
+        assert known.always("held out", remedy)[0] < cured
+
+
+def test_the_held_out_part_has_kinds_that_the_open_part_has_not(known):
+    kinds = known.tried.groupby("part")["kind"].unique()
+    assert len(set(kinds["held out"]) - set(kinds["open"])) >= 3
+    assert set(kinds["open"]) < set(kinds["held out"])
+
+
+def test_a_report_says_how_good_its_advice_was(known, schools_fit):
+    model, fit = schools_fit
+    cured, of = known.cured("held out", "form")
+    assert f"Of {of} fits" in str(diagnose(fit, model))
+    assert f"{cured} were cured" in str(diagnose(fit, model))
+    assert diagnose(fit, model).cures["cost"].notna().all()
