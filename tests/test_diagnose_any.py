@@ -131,6 +131,16 @@ def test_any_draws_have_a_page_or_are_refused(fit):
     all_said(fit)
 
 
+def test_any_name_can_be_drawn():
+    """Two slow parameters whose divergences lie together, with names that are no mathematics."""
+    rng = np.random.default_rng(6)
+    hit = np.zeros((4, 1000), bool)
+    hit[:, ::50] = True
+    values = {"$x": independent(rng), "$\\y$ <b>": independent(rng)}
+    found = all_said(draws_of({"diverging": hit}, **values))
+    assert {found.figure().axes[0].get_xlabel(), found.figure().axes[0].get_ylabel()} == set(values)
+
+
 def test_nothing_is_diagnosed_of_draws_that_are_not_finite_or_do_not_move():
     rng = np.random.default_rng(1)
     lost = np.full((4, 100), np.nan)

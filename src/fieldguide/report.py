@@ -25,7 +25,7 @@ def picture(figure: Figure, words: str, caption: str, name: str) -> str:
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Glyph .* missing"
-        )  # the reader's browser has fonts of its own
+        )  # a browser has other fonts
         use_style()
         try:
             wide, narrow = (_uri(one.svg) for one in draw(figure, name))
