@@ -538,7 +538,7 @@ class _Linear(Family):
 
 
 class _Regression(Family):
-    """Generalized linear models without groups."""
+    """Generalised linear models without groups."""
 
     def data(self, p, rng, times):
         n, k = int(p["n"]) * times, int(p["predictors"])
