@@ -168,7 +168,9 @@ class Diagnosis:
             share = _percent(f["divergent_share"])
             parts.append(f"{_count(f['divergences'], 'divergence')} ({share} of the draws)")
         parts.append(f"largest R-hat {digits(f['rhat'], 4)}")
-        parts.append(f"smallest ESS {f['ess_bulk']:.0f} in the bulk and {f['ess_tail']:.0f} in the tail")
+        if np.isfinite([f["ess_bulk"], f["ess_tail"]]).all():
+            bulk, tail = (f"{f[name]:.0f}" for name in ("ess_bulk", "ess_tail"))
+            parts.append(f"smallest ESS {bulk} in the bulk and {tail} in the tail")
         if np.isfinite(f["bfmi"]):
             parts.append(f"smallest E-BFMI {digits(f['bfmi'], 2)}")
         if np.isfinite(f["maxdepth_share"]) and f["maxdepth_share"] > 0:
@@ -330,8 +332,8 @@ class Diagnosis:
         known = self.record
         if known is None:
             return []
-        sentence = known.sentence(self.remedy)
-        return [Finding(sentence, "notebooks/15_your_own_model", "chapter 15")] if sentence else []
+        sentence = known.sentence(self.kind)
+        return [Finding(sentence, "notebooks/15_your_own_model", "chapter 15")]
 
     @cached_property
     def cures(self) -> pd.DataFrame:
