@@ -175,8 +175,8 @@ class Diagnosis:
             parts.append(f"smallest E-BFMI {digits(f['bfmi'], 2)}")
         if np.isfinite(f["maxdepth_share"]) and f["maxdepth_share"] > 0:
             parts.append(f"{_percent(f['maxdepth_share'])} of the paths cut short by the tree depth")
-        said = _listed(self.flags) if self.flags else ""
-        tail = f" By the usual limits, {said or 'nothing'} complain{'s' * (len(self.flags) < 2)}."
+        said = _listed(self.flags) if self.flags else "none"
+        tail = f" Beyond the usual limits of divergences, R-hat and ESS: {said}."
         if self.healthy and self.flags:
             tail += (
                 " That is no more than a healthy fit with this many parameters and draws shows now and "
