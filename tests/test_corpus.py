@@ -9,6 +9,7 @@ import xarray as xr
 from fieldguide.diagnosis.record import Record, sound
 from fieldguide.models.corpus import (
     FAMILIES,
+    HEALTHY,
     KEEPING,
     MORE_DATA,
     REMEDIES,
@@ -38,8 +39,10 @@ def test_the_corpus_is_as_large_and_as_divided_as_it_says():
     assert (by.loc[list(HELD_OUT_ONLY), "open"] == 0).all()
     assert table.groupby("kind")["healthy"].sum().to_dict()["healthy_flat"] == 8
     design = studies()["corpus"].design()
-    assert set(design["seed"]) == set(corpus.SEEDS)
     assert not design.duplicated().any()
+    many = (design["remedy"] == "none") & design["kind"].isin(HEALTHY)
+    for seeds, part in [(corpus.MORE_SEEDS, design[many]), (corpus.SEEDS, design[~many])]:
+        assert (part.groupby(["setting", "remedy"])["seed"].agg(set) == set(seeds)).all()
     for name, part in design.groupby("setting"):
         assert tuple(part["remedy"].unique()) == remedies(settings()[name])
 
@@ -48,8 +51,9 @@ def test_every_setting_builds_with_every_remedy_and_its_quantities_are_there():
     for setting in settings().values():
         for remedy in remedies(setting):
             model = build(setting, remedy)
-            logp = sum(model.point_logps(model.initial_point(0)).values())
-            assert np.isfinite(logp) or setting.kind == "edge", (setting.name, remedy)
+            if remedy == "none" and setting.name.endswith("-2"):
+                logp = model.compile_logp(mode="FAST_COMPILE")(model.initial_point(0))
+                assert np.isfinite(logp), setting.name
             data = data_of(setting, MORE_DATA if remedy == "data" else 1)
             names = FAMILIES[setting.family].names(setting.parameters, data, remedy)
             assert 1 <= len(names) <= 8
@@ -187,7 +191,7 @@ def test_the_other_form_is_the_same_posterior(kind):
 def test_remedies_that_keep_the_posterior_share_its_truth_and_the_rest_do_not():
     setting = settings()["gaussian_funnel-2"]
     for remedy in remedies(setting):
-        assert (truth(setting, remedy) is truth(setting)) == (remedy in KEEPING)
+        assert truth(setting, remedy).equals(truth(setting)) == (remedy in KEEPING)
     names = {variable.name: variable.name for variable in build(setting).free_RVs}
     assert build(setting, "draws") is build(setting)
     gap = log_density_gap(build(setting), build(setting, "prior"), names, np.random.default_rng(0))
