@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ import scipy.stats
 
 from fieldguide.data import DataError, stored
 from fieldguide.diagnosis.advice import KINDS, kind_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEAN, TAIL = 0.2, 0.035
 """Sound: every mean within so many posterior sds, every 5% tail within so much of its share."""
@@ -201,6 +205,48 @@ class Record:
             rows["setting"].map(self.works[remedy]) if remedy in self.works else pd.Series(dtype=bool)
         )
         return int((works == True).sum()), len(rows)  # noqa: E712
+
+    def unseen(self) -> pd.DataFrame:
+        """Kinds that only the held-out part has: how many fits in trouble the advice cured, of all.
+
+        Indexed by kind, columns ``cured`` and ``of``.
+        """
+        rows = self.advised[~self.advised["sound"].astype(bool)]
+        rows = rows[~rows["kind"].isin(self.tried.loc[self.tried["part"] == "open", "kind"])]
+        rows = rows.assign(cured=rows["cures"] == True)  # noqa: E712
+        return rows.groupby("kind")["cured"].agg(cured="sum", of="size")
+
+    def figure(self) -> Figure:
+        """Draw false alarms and missed trouble of every rule with their intervals, part by part.
+
+        Needs Matplotlib; the figure is not closed.
+        """
+        import matplotlib.pyplot as plt
+
+        fig, axes = plt.subplots(1, 2, figsize=(7, 3.2), sharey=True)
+        columns = {"false": "Alarm at a sound fit", "missed": "No alarm at an unsound one"}
+        for ax, (what, title) in zip(axes, columns.items(), strict=True):
+            for part, shift, marker, fill in zip(
+                PARTS, (0.12, -0.12), "os", ("black", "white"), strict=True
+            ):
+                table = self.alarms(part).loc[list(RULES)[::-1]]
+                at = np.arange(len(table)) + shift
+                ax.hlines(at, table[f"{what} low"], table[f"{what} high"], color="0.55", lw=1.2)
+                ax.plot(table[f"{what} share"], at, marker, color="black", mfc=fill, label=part)
+            ax.set(title=title, xlabel="share of fits", xlim=(0, 1), ylim=(-0.5, len(RULES) - 0.5))
+            ax.set_yticks(range(len(RULES)), RULES[::-1])
+        axes[1].legend(loc="lower right")
+        return fig
+
+    @property
+    def alt(self) -> str:
+        """What `figure` shows of the held-out part, in words."""
+        held = self.alarms("held out")
+        false, missed = (
+            ", ".join(f"{rule} {held.loc[rule, f'{what} share']:.0%}" for rule in RULES)
+            for what in ("false", "missed")
+        )
+        return f"Held out, false alarms: {false}; missed: {missed}."
 
     def cost(self, remedy: str) -> float:
         """Gradient evaluations of a remedy as a multiple of the fit as it was, median over settings."""
