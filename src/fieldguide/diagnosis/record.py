@@ -214,7 +214,7 @@ class Record:
         rows = self.advised[~self.advised["sound"].astype(bool)]
         rows = rows[~rows["kind"].isin(self.tried.loc[self.tried["part"] == "open", "kind"])]
         rows = rows.assign(cured=rows["cures"] == True)  # noqa: E712
-        return rows.groupby("kind")["cured"].agg(cured="sum", of="size")
+        return rows.groupby("kind").agg(cured=("cured", "sum"), of=("cured", "size"))
 
     def figure(self) -> Figure:
         """Draw false alarms and missed trouble of every rule with their intervals, part by part.
@@ -243,7 +243,7 @@ class Record:
         """What `figure` shows of the held-out part, in words."""
         held = self.alarms("held out")
         false, missed = (
-            ", ".join(f"{rule} {held.loc[rule, f'{what} share']:.0%}" for rule in RULES)
+            ", ".join(f"{rule} {share:.0%}" for rule, share in held[f"{what} share"].items())
             for what in ("false", "missed")
         )
         return f"Held out, false alarms: {false}; missed: {missed}."

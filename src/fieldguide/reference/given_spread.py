@@ -64,7 +64,7 @@ def given_spread(
     --------
     >>> known = given_spread([30, 7, 2], [117, 20, 2], [0.01, 0.5, 3])
     >>> known["mean"].sel(district=3).round(1).values.tolist()
-    [-0.9, -0.5, 2.8]
+    [-0.9, -0.4, 2.8]
     """
     model, labels, _ = _check(successes, trials, alpha_prior, scipy.stats.expon(), district, (0.5,))
     spread = np.atleast_1d(np.asarray(sigma, dtype=float))
@@ -111,7 +111,7 @@ def _given(sigma, y, n, count, prior_mean, prior_sd):
     weight = np.exp(log_density - total)
     if max(weight[0], weight[-1]) > _END:
         raise ExactPosteriorError(
-            f"Given a spread of {sigma:g} the mean of the districts has tails that the nodes do not reach; "
+            f"Given a spread of {sigma:g} the nodes do not reach the tails of the districts' mean; "
             "use a narrower prior for it."
         )
     effect = nodes[:, None] + inner.shift
