@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import logging
 import platform
+import warnings
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
@@ -35,12 +36,14 @@ def setup() -> None:
     """Set the book's figure style and keep PyMC's progress messages off the page.
 
     Warnings of the sampler are raised to errors of the build unless a page shows them on purpose;
-    what PyMC merely reports (which sampler, how long) is not a result and is left out.
+    what PyMC merely reports (which sampler, how long) is not a result and is left out, and so is that
+    PyTensor has no BLAS, which small models do without.
     """
     import pymc  # noqa: F401  (its import sets the level of its logger, so it comes first)
 
     use_style()
     logging.getLogger("pymc").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS")
 
 
 def show_figure(

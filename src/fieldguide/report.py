@@ -23,9 +23,7 @@ def picture(figure: Figure, words: str, caption: str, name: str) -> str:
     from fieldguide.style import use_style
 
     with mpl.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing"
-        )  # a browser has other fonts
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a browser has other fonts
         use_style()
         try:
             wide, narrow = (_uri(one.svg) for one in draw(figure, name))

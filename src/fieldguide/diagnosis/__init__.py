@@ -1,8 +1,8 @@
 """What is the matter with a fit: where its divergences are, what the groups know, and the likelier cure.
 
-`diagnose` reads draws from anywhere (:mod:`fieldguide.diagnosis.reading`), measures them
-(:mod:`fieldguide.diagnosis.measures`), and advises by rules (:mod:`fieldguide.diagnosis.advice`) whose
-record stands in two stored tables (:mod:`fieldguide.diagnosis.record`).
+`diagnose` reads draws from anywhere (`fieldguide.diagnosis.reading`), measures them
+(`fieldguide.diagnosis.measures`), and advises by rules (`fieldguide.diagnosis.advice`) whose
+record stands in two stored tables (`fieldguide.diagnosis.record`).
 """
 
 from __future__ import annotations

@@ -86,7 +86,8 @@ def _form(tool: str, groups: Groups) -> str:
             f'{effects} = pm.Deterministic("{effects}", {sum_} * z, dims=...)'
         )
     if tool == "Bambi":
-        return f"model = bmb.Model(formula, data, noncentered={groups.form == 'centered'})"
+        noncentered = groups.form == "centered"
+        return f"model = bmb.Model(formula, data, {noncentered=})"
     if tool in ("CmdStan", "rstan") and groups.form == "centered":
         sum_ = f"{centre} + {spread}" if centre else spread
         return (

@@ -526,7 +526,7 @@ def _sums(draws: Draws, values: Mapping[str, np.ndarray], parameters: pd.DataFra
     pool = {name: values[name] for name in slow}
     for name, scalars in vectors(draws.posterior).items():
         if set(scalars) & set(slow):
-            pool[f"mean of {name}"] = sum(scalars.values()) / len(scalars)
+            pool[f"mean of {name}"] = sum(scalars.values()) / len(scalars)  # type: ignore[assignment]
     best = 0.0
     for (_, x), (_, y) in itertools.combinations(pool.items(), 2):
         r = float(np.corrcoef(x.ravel(), y.ravel())[0, 1])

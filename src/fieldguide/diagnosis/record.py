@@ -211,23 +211,22 @@ class Record:
             return float("nan")
         return float((rows[remedy] / rows["none"]).median())
 
-    def sentence(self, remedy: str) -> str:
-        """How good this advice was on the part of the corpus that was not looked at."""
-        if remedy == "none":
-            rows = self.advised[
-                (self.advised["part"] == "held out") & (self.advised["remedy"] == "none")
-            ]
-            good = int(rows["sound"].sum())
+    def sentence(self, kind: str) -> str:
+        """How good this diagnosis was on the part of the corpus that was not looked at."""
+        rows = self.advised[(self.advised["part"] == "held out") & (self.advised["said"] == kind)]
+        sound = rows["sound"].astype(bool)
+        if KINDS[kind] == "none":
             return (
-                f"Of {len(rows)} fits of known truth that the rules had not seen and passed, {good} "
-                "were sound."
+                f"Of {len(rows)} fits of known truth that the rules had not seen and passed, "
+                f"{sound.sum()} were sound."
             )
-        cured, of = self.cured("held out", remedy)
-        if of == 0:
-            return "No fit of known truth that the rules had not seen was given this advice."
+        lost = rows[~sound]
+        if lost.empty:
+            return "No fit of known truth that the rules had not seen was in this trouble."
+        cured = int((lost["cures"] == True).sum())  # noqa: E712
         return (
-            f"Of {of} fits in trouble that the rules had not seen and that were given this advice, "
-            f"{cured} were cured by it."
+            f"Of {len(lost)} fits in trouble that the rules had not seen and that were given this "
+            f"diagnosis, {cured} were cured by what it advises."
         )
 
 

@@ -168,13 +168,15 @@ class Diagnosis:
             share = _percent(f["divergent_share"])
             parts.append(f"{_count(f['divergences'], 'divergence')} ({share} of the draws)")
         parts.append(f"largest R-hat {digits(f['rhat'], 4)}")
-        parts.append(f"smallest ESS {f['ess_bulk']:.0f} in the bulk and {f['ess_tail']:.0f} in the tail")
+        if np.isfinite([f["ess_bulk"], f["ess_tail"]]).all():
+            bulk, tail = (f"{f[name]:.0f}" for name in ("ess_bulk", "ess_tail"))
+            parts.append(f"smallest ESS {bulk} in the bulk and {tail} in the tail")
         if np.isfinite(f["bfmi"]):
             parts.append(f"smallest E-BFMI {digits(f['bfmi'], 2)}")
         if np.isfinite(f["maxdepth_share"]) and f["maxdepth_share"] > 0:
             parts.append(f"{_percent(f['maxdepth_share'])} of the paths cut short by the tree depth")
-        said = _listed(self.flags) if self.flags else ""
-        tail = f" By the usual limits, {said or 'nothing'} complain{'s' * (len(self.flags) < 2)}."
+        said = _listed(self.flags) if self.flags else "none"
+        tail = f" Beyond the usual limits of divergences, R-hat and ESS: {said}."
         if self.healthy and self.flags:
             tail += (
                 " That is no more than a healthy fit with this many parameters and draws shows now and "
@@ -330,8 +332,8 @@ class Diagnosis:
         known = self.record
         if known is None:
             return []
-        sentence = known.sentence(self.remedy)
-        return [Finding(sentence, "notebooks/15_your_own_model", "chapter 15")] if sentence else []
+        sentence = known.sentence(self.kind)
+        return [Finding(sentence, "notebooks/15_your_own_model", "chapter 15")]
 
     @cached_property
     def cures(self) -> pd.DataFrame:
