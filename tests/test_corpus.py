@@ -2,9 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pymc as pm
 import pytest
 import scipy.stats
 import xarray as xr
+from scipy.special import expit
 
 from fieldguide.diagnosis.record import Record, sound
 from fieldguide.models.corpus import (
@@ -15,12 +17,14 @@ from fieldguide.models.corpus import (
     REMEDIES,
     build,
     data_of,
+    grid_points,
     quantities,
     remedies,
     settings,
     truth,
 )
 from fieldguide.models.graph import log_density_gap
+from fieldguide.reference import corpus as reference
 from fieldguide.reference.corpus import quantity
 from fieldguide.studies import corpus, studies
 
@@ -94,6 +98,113 @@ def test_the_eight_schools_against_a_grid_of_another_kind():
     assert abs(found.loc["log tau", "q05"] - low) < 0.03 * found.loc["log tau", "sd"]
     shrunk = (y[0] / se[0] ** 2 + mu / tau**2) / (1 / se[0] ** 2 + 1 / tau**2)
     assert abs(found.loc["theta[0]", "mean"] - (p * shrunk).sum()) < 0.02 * found.loc["theta[0]", "sd"]
+
+
+COUNT = 1_000_000
+
+
+def from_the_prior(name, rng):
+    """Draws from a prior weighted by the likelihood of few data, and the answer by `name`."""
+    y = np.array([0.3, 1.4, 2.6])
+    normal, tau = rng.standard_normal, np.abs(rng.standard_normal(COUNT))
+    halfnorm = scipy.stats.halfnorm.logpdf
+
+    def likelihood(mean, noise):
+        return np.exp(-(((y - mean) / noise) ** 2).sum(axis=-1) / 2)
+
+    if name == "hierarchy":
+        mu, se = 2 * normal(COUNT), np.array([0.7, 1.0, 1.5])
+        theta = mu[:, None] + tau[:, None] * normal((COUNT, 3))
+        found = {"mu": mu, "tau": tau, "theta": theta}, likelihood(theta, se)
+        return found, reference.hierarchy_points(y, se, 2.0, halfnorm, 1.0)
+    if name == "walk":
+        steps = np.cumsum(np.c_[np.zeros(COUNT), normal((COUNT, 2))], axis=1)
+        x = 2 * normal((COUNT, 1)) + tau[:, None] * steps
+        return ({"tau": tau, "x": x}, likelihood(x, 0.8)), reference.walk_points(
+            y, 0.8, 2.0, halfnorm, 1.0
+        )
+    if name == "shrinkage":
+        x, scales = np.array([[1.0, 0.2], [0.5, 1.0], [-1.0, 1.0]]), tau[:, None] * np.ones((1, 2))
+        scales = scales * np.abs(normal((COUNT, 2)))
+        beta = scales * normal((COUNT, 2))
+        found = {"tau": tau, "beta": beta}, likelihood(beta @ x.T, 1.0)
+        return found, reference.shrinkage_points(x, y, 1.0, scales[: COUNT // 3], tau[: COUNT // 3])
+    if name == "change":
+        when, level = 3 * rng.random(COUNT), 2 * normal((COUNT, 2))
+        after = np.arange(3) + 0.5 > when[:, None]
+        found = (
+            {"when": when, "level": level},
+            likelihood(np.where(after, level[:, 1:], level[:, :1]), 1),
+        )
+        return found, reference.change_points(y, 1.0, 2.0)
+    if name == "smooth change":
+        when, level = 3 * rng.random(COUNT), 2 * normal((COUNT, 2))
+        after = expit((np.arange(3) + 0.5 - when[:, None]) / 0.5)
+        mean = level[:, :1] + (level[:, 1:] - level[:, :1]) * after
+        found = {"when": when, "level": level}, likelihood(mean, 1)
+        return found, reference.smooth_change_points(y, 1.0, 2.0, 0.5)
+    if name == "shift":
+        shift, rate = 2 * normal(COUNT), rng.gamma(2, 1 / 2, COUNT)
+        weight = np.where(shift < y.min(), rate**3 * np.exp(-rate * (y.sum() - 3 * shift)), 0)
+        return ({"shift": shift, "rate": rate}, weight), reference.shift_points(y, 2.0, 2.0)
+    k = int(name[-1])
+    mu = 2 * np.sort(normal((COUNT, k)), axis=1)
+    weight = np.exp(-((y[:, None] - mu[:, None, :]) ** 2) / 2).mean(axis=2).prod(axis=1)
+    return ({"mu": mu}, weight), reference.mixture_points(y, k, 2.0)
+
+
+ENGINES = {
+    "hierarchy": ["mu", "log tau", "theta[0]", "theta[2]"],
+    "walk": ["log tau", "x[0]", "x[2]"],
+    "shrinkage": ["log tau", "beta[0]", "beta[1]"],
+    "change": ["when", "level[0]", "level[1]"],
+    "smooth change": ["when", "level[0]", "level[1]"],
+    "shift": ["shift", "log rate"],
+    "mixture of 2": ["mu[0]", "mu[1]"],
+    "mixture of 3": ["mu[0]", "mu[2]"],
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_answers_against_the_prior_weighted_by_the_likelihood(name):
+    brute, found = from_the_prior(name, np.random.default_rng(3))
+    expected, got = (reference.summary(points, ENGINES[name]) for points in (brute, found))
+    for column in expected:
+        gap = (got[column] - expected[column]).abs() / expected["sd"]
+        assert gap.max() < 0.03, (column, gap)
+
+
+@pytest.mark.parametrize("remedy", ["none", "prior", "data"])
+def test_a_product_against_its_one_unknown_that_is_not_conjugate(remedy):
+    setting = settings()["ridge-2"]
+    p, data = setting.parameters, data_of(setting, MORE_DATA if remedy == "data" else 1)
+    wide, noise = 1.0 if remedy == "prior" else p["wide"], p["noise"] / np.sqrt(data["n"])
+    log_a = np.linspace(-14, 5, 40_001)
+    a = np.exp(log_a)
+    log_mass = scipy.stats.halfnorm.logpdf(a, scale=wide) + log_a
+    log_mass += scipy.stats.norm.logpdf(data["mean"], 0, np.hypot(a * wide, noise))
+    mass = np.exp(log_mass - log_mass.max())
+    mass /= mass.sum()
+    found = truth(setting, remedy).loc["log a"]
+    mean = mass @ log_a
+    sd = np.sqrt(mass @ (log_a - mean) ** 2)
+    ends = np.interp([0.05, 0.95], np.cumsum(mass) - mass / 2, log_a)
+    np.testing.assert_allclose(found - mean, [0, sd - mean, *(ends - mean)], atol=0.01 * sd)
+
+
+def test_a_grid_that_cannot_hold_the_posterior_is_refused():
+    with pm.Model() as model:
+        pm.Normal("x", 0, 1)
+    with pytest.raises(ArithmeticError, match="leaves the box"):
+        grid_points(model, [(-1, 8)])
+    assert reference.summary(grid_points(model, [(-9, 9)]), ["x"]).loc["x", "q95"] == pytest.approx(
+        1.6449, abs=1e-3
+    )
+    with pm.Model() as narrow:
+        x = pm.Normal("x", 0, 1)
+        pm.Normal("y", x, 1e-3)
+    with pytest.raises(ArithmeticError, match="coarse"):
+        grid_points(narrow, [(-9, 9), (-9, 9)])
 
 
 def test_a_normal_regression_with_a_redundant_term_against_its_normal_equations():

@@ -35,10 +35,13 @@ from fieldguide.reference.corpus import (
     even,
     hierarchy_points,
     linear_posterior,
+    mixture_points,
     normal_summary,
     quantity,
     separate_points,
+    shift_points,
     shrinkage_points,
+    smooth_change_points,
     summary,
     walk_points,
 )
@@ -318,11 +321,11 @@ class _Decay(Family):
         t = np.linspace(p["first"], p["first"] + 1, int(p["n"]) * times)
         return {"t": t, "y": 2 * np.exp(-(t - p["first"])) + p["noise"] * rng.standard_normal(t.size)}
 
-    def build(self, p, d, remedy):
+    def build(self, p, d, remedy, apart=False):
         middle = d["t"].mean()
         wide = 0.5 if remedy == "prior" else p["wide"]
         rate = pm.HalfNormal("rate", 2 * wide)
-        if remedy == "form":
+        if remedy == "form" or apart:
             at = pm.Normal("at", -rate * middle, 5 * wide)
             level = pm.Deterministic("level", at + rate * middle)
         else:
@@ -333,9 +336,9 @@ class _Decay(Family):
         return ["log rate", "level"]
 
     def answer(self, setting, p, d, remedy):
-        if remedy in KEEPING:
-            return grid_points(build(setting, "form"), [(-12, 4), (-30, 30)])
-        return grid_points(build(setting, remedy), [(-12, 4), (-40, 60)])
+        with pm.Model() as model:
+            self.build(p, d, remedy, apart=True)
+        return grid_points(model, [(-12, 4), (-30, 30)])
 
 
 class _Product(Family):
@@ -347,10 +350,10 @@ class _Product(Family):
         n = int(p["n"]) * times
         return {"mean": p["product"] + p["noise"] * rng.standard_normal() / np.sqrt(n), "n": n}
 
-    def build(self, p, d, remedy):
+    def build(self, p, d, remedy, apart=False):
         wide = 1.0 if remedy == "prior" else p["wide"]
         a = pm.HalfNormal("a", wide)
-        if remedy == "form":
+        if remedy == "form" or apart:
             product = pm.Normal("product", 0, a * wide)
             pm.Deterministic("b", product / a)
         else:
@@ -362,9 +365,9 @@ class _Product(Family):
         return ["log a", "asinh b", "product"]
 
     def answer(self, setting, p, d, remedy):
-        if remedy in KEEPING:
-            return grid_points(build(setting, "form"), [(-12, 6), (-60, 60)])
-        return grid_points(build(setting, remedy), [(-12, 6), (-60, 60)])
+        with pm.Model() as model:
+            self.build(p, d, remedy, apart=True)
+        return grid_points(model, [(-12, 6), (-60, 60)])
 
 
 class _HeavyTails(Family):
@@ -461,11 +464,11 @@ class _Mixture(Family):
         means = p["apart"] * (np.arange(k) - (k - 1) / 2)
         return {"y": means[rng.integers(0, k, n)] + rng.standard_normal(n)}
 
-    def build(self, p, d, remedy, ordered=False):
+    def build(self, p, d, remedy):
         k = int(p["components"])
-        sd = 2.0 if remedy == "prior" else p["wide"]
+        sd = self._prior_sd(p, remedy)
         form = {}
-        if remedy == "model" or ordered:
+        if remedy == "model":
             form = {
                 "transform": pm.distributions.transforms.ordered,
                 "initval": np.linspace(-1.0, 1.0, k),
@@ -473,14 +476,15 @@ class _Mixture(Family):
         mu = pm.Normal("mu", 0, sd, shape=k, **form)
         pm.NormalMixture("y", w=np.full(k, 1 / k), mu=mu, sigma=1.0, observed=d["y"])
 
+    def _prior_sd(self, p, remedy):
+        return 2.0 if remedy == "prior" else p["wide"]
+
     def names(self, p, d, remedy):
         return _some("mu", int(p["components"]))
 
     def answer(self, setting, p, d, remedy):
         k = int(p["components"])
-        with pm.Model() as model:
-            self.build(p, d, remedy, ordered=True)
-        values, weights = grid_points(model, [(-15, 15)] + [(-12, 4)] * (k - 1))
+        values, weights = mixture_points(d["y"], k, self._prior_sd(p, remedy))
         if remedy == "model":
             return values, weights
         turned = [np.roll(values["mu"], i, axis=1) for i in range(k)]
@@ -732,7 +736,7 @@ class _Change(Family):
 
     def answer(self, setting, p, d, remedy):
         if remedy == "model":
-            return grid_points(build(setting, remedy), [(-7, 7), (-12, 12), (-12, 12)])
+            return smooth_change_points(d["y"], 1.0, 5.0, 0.5)
         return change_points(d["y"], 1.0, 5.0)
 
 
@@ -757,8 +761,10 @@ class _Bound(Family):
         return ["shift", "log rate"]
 
     def answer(self, setting, p, d, remedy):
+        if remedy != "model":
+            return shift_points(d["y"], 5.0, 2.0)
         low = d["y"].min()
-        return grid_points(build(setting, remedy), [(low - 8, low + 0.5), (-5, 3)])
+        return grid_points(build(setting, remedy), [(low - 8, low + 2), (-5, 2.3)])
 
 
 FAMILIES: dict[str, Family] = {
@@ -1155,15 +1161,24 @@ class _Density:
         return np.where(np.isnan(logp), -np.inf, logp), dict(zip(self.names, values, strict=True))
 
 
-GRID = {1: 20_001, 2: 500, 3: 60}
+GRID = {1: 20_001, 2: 1000}
 """Points along each axis of a grid, by the number of axes."""
+
+FEWEST = 3.0
+"""Effective number of points that a line of a grid must have on the posterior, on average.
+
+With three the step is 0.85 sds of a normal density, whose sums are then right to one in a million.
+"""
+
+SMALLEST_EDGE = 1e-6
+"""Probability that may lie on the last points of an axis."""
 
 NEGLIGIBLE = 25.0
 """How far below its top a log density may be left out: e to minus this is 1e-11."""
 
 
 def grid_points(model: pm.Model, box: Sequence[tuple[float, float]]) -> Points:
-    """Return the posterior of a model of at most three unknowns on an even grid.
+    """Return the posterior of a model of one or two unknowns on an even grid.
 
     Parameters
     ----------
@@ -1180,7 +1195,7 @@ def grid_points(model: pm.Model, box: Sequence[tuple[float, float]]) -> Points:
     Raises
     ------
     ArithmeticError
-        If less than 40 points lie along an axis of the posterior, or it leaves the box.
+        If lines along an axis have fewer than `FEWEST` points on the posterior, or it leaves the box.
     """
     density = _Density(model)
     ends = [(float(low), float(high)) for low, high in box]
@@ -1198,6 +1213,16 @@ def grid_points(model: pm.Model, box: Sequence[tuple[float, float]]) -> Points:
             break
         ends = [(max(a, low), min(b, high)) for (a, b), (low, high) in zip(narrow, ends, strict=True)]
     weights = np.exp(logp - logp.max())
+    table = weights.reshape([GRID[len(ends)]] * len(ends)) / weights.sum()
+    for i, (grid, (low, high)) in enumerate(zip(axes, box, strict=True)):
+        lines = np.moveaxis(table, i, -1).reshape(-1, grid.size)
+        shares = lines.sum(axis=1)
+        lines, shares = lines[shares > 0], shares[shares > 0]
+        if shares @ (shares**2 / (lines**2).sum(axis=1)) < FEWEST:
+            raise ArithmeticError("The grid is too coarse for the posterior.")
+        cut = (grid[0] <= low, lines[:, 0].sum()), (grid[-1] >= high, lines[:, -1].sum())
+        if any(at_end and left > SMALLEST_EDGE for at_end, left in cut):
+            raise ArithmeticError("The posterior leaves the box of the grid.")
     keep = weights > np.exp(-NEGLIGIBLE)
     return {name: value[keep] for name, value in values.items()}, weights[keep]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.linalg
 import scipy.stats
+from scipy.special import expit
 
 COLUMNS = ("mean", "sd", "q05", "q95")
 """Columns of a truth."""
@@ -62,9 +63,9 @@ def summary(points: Points, names: Sequence[str]) -> pd.DataFrame:
     for name in names:
         x = quantity(values, name)
         mean = float(weights @ x)
-        order = np.argsort(x)
-        cumulative = np.cumsum(weights[order]) - weights[order] / 2
-        low, high = np.interp([0.05, 0.95], cumulative, x[order])
+        each, where = np.unique(x, return_inverse=True)  # points of a grid share values
+        mass = np.bincount(where, weights)
+        low, high = np.interp([0.05, 0.95], np.cumsum(mass) - mass / 2, each)
         rows.append((mean, float(np.sqrt(weights @ (x - mean) ** 2)), low, high))
     return pd.DataFrame(rows, index=list(names), columns=list(COLUMNS))
 
@@ -262,6 +263,93 @@ def change_points(y: np.ndarray, noise: float, level_sd: float) -> Points:
             "level": mean + sd * rng.standard_normal((DRAWS, 2)),
         }
     )
+
+
+def smooth_change_points(y: np.ndarray, noise: float, level_sd: float, width: float) -> Points:
+    """Return the same as `change_points` for a change that is logistic in time, of a given width."""
+    rng = np.random.default_rng(0)
+    n = y.size
+    when = n * (np.arange(8000) + 0.5) / 8000
+    after = expit((np.arange(n) + 0.5 - when[:, None]) / width)
+    design = np.stack([1 - after, after], axis=2)
+    precision = np.swapaxes(design, 1, 2) @ design / noise**2 + np.eye(2) / level_sd**2
+    projected = (y @ design) / noise**2
+    factor = np.linalg.cholesky(precision)
+    half = np.linalg.solve(factor, projected[:, :, None])
+    log_mass = (half[:, :, 0] ** 2).sum(1) / 2 - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1)
+    mass = np.exp(log_mass - log_mass.max())
+    at = rng.choice(when.size, DRAWS, p=mass / mass.sum())
+    upper = np.swapaxes(factor, 1, 2)[at]
+    level = np.linalg.solve(upper, half[at] + rng.standard_normal((DRAWS, 2, 1)))[:, :, 0]
+    return even({"when": when[at] + n * (rng.random(DRAWS) - 0.5) / 8000, "level": level})
+
+
+def shift_points(y: np.ndarray, shift_sd: float, shape: float) -> Points:
+    """Return the posterior of ``shift`` and ``rate`` of exponential waiting times after a shift.
+
+    The shift is normal about 0, the rate Gamma(shape, shape). The grid is even in the logarithms of the
+    rate and of the distance from the shift to the first observation, where the density has no jump.
+    """
+    u, v = (
+        axis.ravel()
+        for axis in np.meshgrid(np.linspace(-20, 4, 1200), np.linspace(-6, 4, 1000), indexing="ij")
+    )
+    shift, rate = y.min() - np.exp(u), np.exp(v)
+    log_mass = y.size * (v - rate * (y.mean() - shift)) - (shift / shift_sd) ** 2 / 2
+    log_mass += shape * v - shape * rate + u
+    keep = log_mass > log_mass.max() - 30
+    return {"shift": shift[keep], "rate": rate[keep]}, np.exp(log_mass[keep] - log_mass.max())
+
+
+def mixture_points(y: np.ndarray, components: int, prior_sd: float, size: int = 100) -> Points:
+    """Return the posterior of the ordered means ``mu`` of a normal mixture on an even grid.
+
+    Components are equally likely and have sd 1; the means have the same normal prior about 0.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n,)
+    components : int
+        2 or 3.
+    prior_sd : float
+    size : int
+        Points along each axis, ten times as many for two components; each axis is narrowed to where
+        the density is.
+    """
+    size = size if components == 3 else 10 * size
+    ends = [(y.min() - 4 * prior_sd, y.max() + 4 * prior_sd)] * components
+    for _ in range(8):
+        axes = [np.linspace(low, high, size) for low, high in ends]
+        parts = [np.exp(-((y[:, None] - axis) ** 2) / 2) for axis in axes]  # (n, size)
+        log_mass = np.zeros([size] * components)
+        for i in range(components):
+            shape = [-1 if j == i else 1 for j in range(components)]
+            log_mass = log_mass - (axes[i].reshape(shape) / prior_sd) ** 2 / 2
+        # The product of four such sums stays within the range of a float.
+        for start in range(0, y.size, 4):
+            product = np.ones_like(log_mass)
+            for one in range(start, min(start + 4, y.size)):
+                total = np.full([1] * components, 1e-70)
+                for i in range(components):
+                    shape = [-1 if j == i else 1 for j in range(components)]
+                    total = total + parts[i][one].reshape(shape)
+                product *= total
+            log_mass += np.log(product)
+        mu = np.meshgrid(*axes, indexing="ij", sparse=True)
+        for i in range(components - 1):
+            log_mass = np.where(mu[i] <= mu[i + 1], log_mass, -np.inf)
+        near = log_mass > log_mass.max() - 18
+        narrow = []
+        for i, axis in enumerate(axes):
+            inside = axis[near.any(axis=tuple(j for j in range(components) if j != i))]
+            step = axis[1] - axis[0]
+            narrow.append((inside.min() - step, inside.max() + step))
+        shrunk = min((b - a) / (high - low) for (a, b), (low, high) in zip(narrow, ends, strict=True))
+        if shrunk > 0.8:
+            break
+        ends = narrow
+    points = np.stack([part[near] for part in np.broadcast_arrays(*mu)], axis=1)
+    return {"mu": points}, np.exp(log_mass[near] - log_mass.max())
 
 
 def shrinkage_points(
