@@ -29,8 +29,11 @@ from fieldguide.data import (
     question_trial,
 )
 from fieldguide.priors import SIGMA_PRIOR
+from fieldguide.reference import Reference
 from fieldguide.reference.districts import exact_posterior
+from fieldguide.reference.schools import schools_posterior
 from fieldguide.reference.trial import trial_posterior
+from fieldguide.reml import cross_products
 from fieldguide.style import COLORS
 
 if TYPE_CHECKING:
@@ -391,16 +394,15 @@ def cases() -> pd.DataFrame:
     -------
     DataFrame
         Indexed by case, with ``groups``, their number; ``information`` of the typical group (the
-        median), ``information_low`` and ``information_high``; ``spread``, the estimate, with
-        ``spread_low`` and ``spread_high`` (exact 5% and 95% quantiles; missing for the schools);
-        ``share`` (see `own_share`) and ``form`` (see `choose`). Districts: n p (1 - p) with the pooled
-        proportion, and sigma's posterior mean under Exponential(1), in logits. Trial: the
-        effects of the sites, log odds ratios, whose information is that of both arms together, and
-        the posterior mean of their sd under the question's priors. Schools: n over the residual
-        variance, and the sd of the intercepts, by REML, in points.
+        median), ``information_low`` and ``information_high``; ``spread``, the exact posterior mean,
+        with ``spread_low`` and ``spread_high``, the 5% and 95% quantiles; ``share`` (see `own_share`);
+        ``form``, what the rule picks (see `choose`) with the mean, and ``cautious``, with the 5%
+        quantile. Districts: n p (1 - p) with the pooled proportion, and sigma under Exponential(1), in
+        logits. Trial: the effects of the sites, log odds ratios, whose information is that of both
+        arms together, and their sd under the question's priors. Schools: n over the residual variance
+        (its posterior mean squared), and the sd of the intercepts, in points.
     """
-    from fieldguide.models.schools import FORMULA, with_catholic
-    from fieldguide.reml import cross_products, fit_reml
+    from fieldguide.models.schools import FORMULA, LKJ_ETA, PRIORS, with_catholic
 
     rows: dict[str, dict] = {}
     for name, counts in {
@@ -410,7 +412,7 @@ def cases() -> pd.DataFrame:
         y, n = counts["users"].to_numpy(), counts["women"].to_numpy()
         p = y.sum() / n.sum()
         exact = exact_posterior(y, n, sigma_prior=SIGMA_PRIOR)
-        rows[name] = _case(n * p * (1 - p), float(exact.mean["sigma"]), exact, "sigma")
+        rows[name] = _case(n * p * (1 - p), exact, "sigma")
     trial = question_trial()
     arms = []
     for arm in ("control", "treated"):
@@ -418,28 +420,28 @@ def cases() -> pd.DataFrame:
         arms.append(trial[f"n_{arm}"].to_numpy() * p * (1 - p))
     answer = trial_posterior(trial, log2_points=10)
     both = 1 / (1 / arms[0] + 1 / arms[1])
-    rows["trial's effects"] = _case(both, float(answer.mean["sd_effect"]), answer, "sd_effect")
+    rows["trial's effects"] = _case(both, answer, "sd_effect")
     sums = cross_products(FORMULA, with_catholic(load_schools()))
-    fit = fit_reml(sums)
-    rows["schools"] = _case(sums.rows / fit.sd_residual**2, fit.sd_intercept)
+    schools = schools_posterior(sums, lkj_eta=LKJ_ETA, **PRIORS)
+    residual = float(schools.mean["sigma"])
+    rows["schools"] = _case(sums.rows / residual**2, schools, "sd_intercept")
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
     found["share"] = own_share(found["information"], found["spread"])
     found["form"] = choose(found["information"], found["spread"])
+    found["cautious"] = choose(found["information"], found["spread_low"])
     return found
 
 
-def _case(information: np.ndarray, spread: float, exact: Any = None, name: str = "") -> dict:
-    ends = [np.nan, np.nan]
-    if exact is not None:
-        ends = [float(exact.quantile(q, var_names=[name])[name]) for q in (0.05, 0.95)]
+def _case(information: np.ndarray, exact: Reference, name: str) -> dict:
+    low, high = (float(exact.quantile(q, var_names=[name])[name]) for q in (0.05, 0.95))
     return {
         "groups": len(information),
         "information": float(np.median(information)),
         "information_low": float(information.min()),
         "information_high": float(information.max()),
-        "spread": spread,
-        "spread_low": ends[0],
-        "spread_high": ends[1],
+        "spread": float(exact.mean[name]),
+        "spread_low": low,
+        "spread_high": high,
     }
 
 
@@ -597,7 +599,7 @@ class Phase:
             ax.set(xscale="log", yscale="log", title=words)
             ax.set_xticks([1e-3, 1, 1e3])
             ax.minorticks_off()
-        axes[0].set_ylabel("ESS per gradient, centered over non-centered")
+        axes[0].set_ylabel("centered over non-centered")
         fig.supxlabel("information × spread², by three spreads")
         handles, names = axes[0].get_legend_handles_labels()
         names = [f"the rule picks {name}" for name in names]
@@ -621,16 +623,16 @@ class Phase:
 _PLACES = {
     "three districts": (9, 7),
     "sixty districts": (9, -16),
-    "trial's effects": (-9, -17),
+    "trial's effects": (9, -17),
     "schools": (-9, 8),
 }
-_SIDES = {"trial's effects": "right", "schools": "right"}
+_SIDES = {"schools": "right"}
 
 
 def _area(log2_ratio: ArrayLike) -> np.ndarray:
     """Area of a square in points squared, by how many doublings a form wins."""
     size = np.minimum(np.abs(np.asarray(log2_ratio, dtype=float)), _LARGEST) / _LARGEST
-    return 20 + 280 * size
+    return 20 + 210 * size
 
 
 # ---------------------------------------------------------------------------------------------
@@ -638,12 +640,12 @@ def _area(log2_ratio: ArrayLike) -> np.ndarray:
 
 
 FIGURES = {
-    "divergences": "divergent transitions of 4000",
-    "efficiency": "smallest ESS per 1000 gradients",
-    "sd_error:sigma": "error of σ's mean (posterior sd)",
-    "missing_share": "missing at small σ (share)",
+    "divergences": ("Divergences", "of 4000 transitions"),
+    "efficiency": ("Efficiency", "ESS per 1000 gradients"),
+    "sd_error:sigma": ("Error of σ's mean", "in posterior sds"),
+    "missing_share": ("Missing at small σ", "share of the smallest 5%"),
 }
-"""What is drawn by number or women, and the words at its axis."""
+"""What is drawn by number or women: the title of its panel and the words at its axis."""
 
 
 @dataclass(frozen=True)
@@ -700,14 +702,15 @@ class BySize:
         """
         if column not in self.rows.columns:
             raise PhaseError(f"The fits have no figure {column!r}.")
-        groups = self.rows.groupby([self.by, "parameterization"])[column]
+        groups: Any = self.rows.groupby([self.by, "parameterization"])[column]
         return groups.agg(median="median", low="min", high="max")
 
     def wrong(self) -> pd.DataFrame:
         """Return the share of wrong fits (`fieldguide.scores.is_wrong`), forms in columns."""
         keys = [self.by, "parameterization"]
-        found = self.rows.groupby(keys)["wrong"].agg(share="mean").reset_index()
-        return found.pivot_table(index=self.by, columns="parameterization", values="share")
+        groups: Any = self.rows.groupby(keys)["wrong"]
+        found = groups.mean().reset_index()
+        return found.pivot_table(index=self.by, columns="parameterization", values="wrong")
 
     def figure(self) -> Figure:
         """Draw divergences, efficiency, error of sigma and its missing tail: medians and ranges.
@@ -723,14 +726,14 @@ class BySize:
         fig, axes = plt.subplots(2, 2, figsize=(7, 5.6), sharex=True)
         sizes = sorted(set(self.rows[self.by]))
         shown = [size for size in sizes if size not in (3, 5)] if self.by == "number" else sizes
-        for ax, (column, words) in zip(axes.flat, FIGURES.items(), strict=True):
+        for ax, (column, (title, words)) in zip(axes.flat, FIGURES.items(), strict=True):
             table = self.summary(column)
             for k, (form, marker) in enumerate(MARKERS.items()):
                 part: Any = table.xs(form, level="parameterization")
                 at = part.index.to_numpy() * 1.07 ** (k - 1)
                 ax.vlines(at, part["low"], part["high"], color=COLORS[form], lw=1.2, alpha=0.6)
                 ax.plot(at, part["median"], marker=marker, ms=4.5, color=COLORS[form], label=form)
-            ax.set(xscale="log", title=words)
+            ax.set(xscale="log", title=title, ylabel=words)
             ax.xaxis.set_major_locator(FixedLocator(shown))
             ax.xaxis.set_minor_locator(NullLocator())
             ax.set_xticks(shown, [f"{size:,}" for size in shown])
