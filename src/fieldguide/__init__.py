@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fieldguide.grid import run_grid
     from fieldguide.models.districts import varying_intercept_model
     from fieldguide.reference.districts import exact_posterior, exact_posterior_fixed
+    from fieldguide.reference.districts_many import exact_posterior_many
     from fieldguide.scores import score, scoreboard
     from fieldguide.singular import singular_fit_report
 
@@ -40,6 +41,7 @@ __all__ = [
     "diagnose",
     "exact_posterior",
     "exact_posterior_fixed",
+    "exact_posterior_many",
     "load_bangladesh",
     "load_schools",
     "load_three_districts",
@@ -59,6 +61,7 @@ _HOMES = {
     "diagnose": "diagnosis",
     "exact_posterior": "reference.districts",
     "exact_posterior_fixed": "reference.districts",
+    "exact_posterior_many": "reference.districts_many",
     "load_bangladesh": "data.tables",
     "load_schools": "data.tables",
     "load_three_districts": "data.tables",

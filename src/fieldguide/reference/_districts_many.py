@@ -22,9 +22,12 @@ Errors are estimated as in `_districts_quadrature`: by what every other node mis
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -37,7 +40,7 @@ from fieldguide.reference._districts_integral import (
     log_ratio,
     reference_point,
 )
-from fieldguide.reference._districts_quadrature import _B_MEAN, Model, _make_plan
+from fieldguide.reference._districts_quadrature import _B_MEAN, Model, _make_plan, _Plan
 from fieldguide.reference._marginal import Marginal
 from fieldguide.reference._protocol import ExactPosteriorError
 
@@ -53,12 +56,120 @@ _FEW = 300  # groups whose moments are looked at before all of them are
 _NOTHING = 1e-10  # probability of a node that does not count
 _END = 1e-8  # probability at the ends of a grid that is not worth going further for
 _NARROW = 0.8  # scales of alpha_bar below which sigma is narrow
+_NARROW_SPREAD = 0.15  # sd of log sigma up to which a posterior is narrow
 _DEGREES = ((0.1, 8), (np.inf, 14))  # of the polynomials in alpha_bar, up to a scale of so much
 _FAR = 35.0  # sds from its mean to either end of a group's marginal
 _NODES = (49, 97, 193, 385)  # of a group's marginal; more where fewer do not suffice
 _SUFFICIENT = 2e-6  # error estimate of a quantile at which nodes are enough
 
 _HERMITE = ((0.08, 4), (0.3, 7), (np.inf, 18))  # Gauss-Hermite nodes up to a sigma of so many scales
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What a computation aims at, in posterior sds, and what it begins with."""
+
+    moments: float  # largest error estimate that is not refused
+    quantiles: float
+    steps: tuple[float, float, float]  # in t for the spread, the mean and the inner integral
+    nothing: float  # probability of a node that does not count
+    end: float  # probability at the ends of a grid that is not worth going further for
+    sufficient: float  # error estimate of a quantile at which nodes are enough
+    degrees: tuple[tuple[float, int], ...]  # of the polynomials, up to a scale of so much
+    hermite: tuple[tuple[float, int], ...]  # nodes up to a sigma of so many scales
+    nodes: tuple[int, ...]  # of a group's marginal
+    spread: bool = False  # whether the quantiles of sigma decide on the grid, too
+
+
+def _ordinary() -> Accuracy:
+    return Accuracy(
+        TOLERANCE, QUANTILE_TOLERANCE, _STEPS, _NOTHING, _END, _SUFFICIENT, _DEGREES, _HERMITE, _NODES
+    )
+
+
+EXACT = Accuracy(
+    moments=4e-7,
+    quantiles=1e-6,
+    steps=(0.3, 0.45, 0.4),
+    nothing=1e-13,
+    end=1e-10,
+    sufficient=1e-8,
+    degrees=((0.05, 8), (0.1, 12), (0.2, 16), (0.4, 20), (np.inf, 28)),
+    hermite=((0.03, 4), (0.1, 6), (0.3, 9), (np.inf, 20)),
+    nodes=(65, 97, 193, 385, 769),
+    spread=True,
+)
+"""As accurate as `exact_posterior`."""
+
+
+_PROBED = (0.05, 0.5, 0.95)  # quantiles of sigma that are looked at
+_DERIVED = ("sigma", "moments", "alpha_bar", "_alpha_bar_rows", "_alpha_bar_misfit")  # from the grid
+_THREADS = 4  # at most; more would only wait for memory
+_MANY = 1000  # kinds of groups of which a sample says where the posterior is
+_WIDER = (1.05, 1.3, 1.05)  # factors of the first steps in such a grid, which is nearly normal
+_SPARE = 7.2  # sds of log sigma to either end of a grid around a narrow posterior
+
+
+def _close_plan(model: Model) -> _Plan | None:
+    """Where the mass is, of so many groups that the posterior of both outer parameters is narrow.
+
+    A sample of the groups, each counted more often, says about where; from there Newton's method, with
+    derivatives from differences over one sd. None where the posterior is not narrow.
+    """
+    units = model.successes.size
+    if units < _MANY:
+        return None
+    some = np.unique(np.linspace(0, units - 1, max(_MANY // 3, units // 30)).astype(int))
+    count = model.count[some] * (model.count.sum() / model.count[some].sum())
+    sample = replace(
+        model, successes=model.successes[some], trials=model.trials[some], count=count, member=some
+    )
+    plan = _make_plan(sample, 2)
+    ends, _ = plan.v(np.array([-1.0, 0.0, 1.0]))
+    v, sd = ends[1], (ends[2] - ends[0]) / 2
+    if sd > _NARROW_SPREAD or np.ptp(plan.v(np.array([plan.low, plan.high]))[0]) > 40 * sd:
+        return None
+    (a,), (scale,) = plan.ridge(ends[1:2])
+    grid = np.array([-1.0, 0.0, 1.0])
+    for _ in range(12):
+        f = _log_joint(model, a + scale * grid, v + sd * grid)  # (spread, mean)
+        f_a, f_v = (f[1, 2] - f[1, 0]) / 2, (f[2, 1] - f[0, 1]) / 2
+        f_aa, f_vv = f[1, 2] + f[1, 0] - 2 * f[1, 1], f[2, 1] + f[0, 1] - 2 * f[1, 1]
+        f_av = (f[2, 2] - f[2, 0] - f[0, 2] + f[0, 0]) / 4
+        determinant = f_aa * f_vv - f_av**2
+        if not (f_aa < 0 < determinant):
+            return None
+        move_a = (f_av * f_v - f_vv * f_a) / determinant
+        move_v = (f_av * f_a - f_aa * f_v) / determinant
+        far = max(abs(move_a), abs(move_v))
+        tilt = -f_av / f_aa * scale / sd
+        shrink = min(1.0, 0.3 / max(abs(move_a) * scale, abs(move_v) * sd, 1e-300))
+        a, v = a + shrink * move_a * scale, v + shrink * move_v * sd
+        scale, sd = scale / np.sqrt(-f_aa), sd / np.sqrt(determinant / -f_aa)
+        if far < 0.3:
+            break
+    else:
+        return None
+    plan.median = v
+    plan.nodes = v + 2 * _SPARE * sd * grid
+    plan.mode, plan.log_scale = a + tilt * (plan.nodes - v), np.full(3, np.log(scale))
+    plan.centre, plan.width = float(plan.x(v)), float(plan.x(v + sd) - plan.x(v - sd)) / 2
+    plan.reach = _B_MEAN * np.arcsinh(_SPARE / _B_MEAN)
+    plan.low, plan.high = plan.t(v + _SPARE * sd * np.array([-1.0, 1.0]))
+    return plan
+
+
+def _log_joint(model: Model, alpha_bar: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Log density of counts, alpha_bar and v, shape (V, A), but for a constant."""
+    out = np.zeros((v.size, alpha_bar.size))
+    size = max(_PAIRS // out.size, 1)
+    for start in range(0, model.successes.size, size):
+        part = slice(start, start + size)
+        y, n = model.successes[part], model.trials[part]
+        inner = integrate_effect(alpha_bar[:, None], model.sigma(v)[:, None, None], y, n, 0.5)
+        out += inner.log_integral @ model.count[part]
+    z = (alpha_bar - model.prior_mean) / model.prior_sd
+    return out + model.log_sigma_prior(v)[:, None] - 0.5 * z**2
 
 
 @dataclass
@@ -99,14 +210,34 @@ class ManyGroups:
         Counts and priors.
     tick : callable, optional
         Told the share of the work that has been done, now and then.
+    accuracy : Accuracy, optional
+        That of a report, unless given.
     """
 
-    def __init__(self, model: Model, tick: Callable[[float], object] | None = None):
+    def __init__(
+        self,
+        model: Model,
+        tick: Callable[[float], object] | None = None,
+        accuracy: Accuracy | None = None,
+    ):
         self.model = model
-        self._tick = tick or (lambda share: None)
-        self.plan = _make_plan(model, 2)
-        self._tick(0.2)
-        self._converge()
+        self.accuracy = _ordinary() if accuracy is None else accuracy
+        self._tick = tick
+        close = _close_plan(model)
+        self.plan = close or _make_plan(model, 2)
+        self._told(0.2)
+        steps = self.accuracy.steps
+        self._converge(tuple(np.multiply(steps, _WIDER)) if close else steps)
+
+    def _told(self, share: float) -> None:
+        if self._tick:
+            self._tick(share)
+
+    def __getstate__(self):
+        return {name: v for name, v in self.__dict__.items() if name not in {*_DERIVED, "_tick"}}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _tick=None)
 
     # -- the grid
 
@@ -115,6 +246,15 @@ class ManyGroups:
         units = self.model.successes.size
         for start in range(0, units, size):
             yield np.arange(start, min(start + size, units))
+
+    def _each(self, function: Callable, nodes: int) -> Iterator[tuple[np.ndarray, Any]]:
+        """Chunks of groups and the function's values, in order, in threads if there are many chunks."""
+        chunks = list(self._chunks(nodes))
+        if len(chunks) < 4:
+            yield from ((part, function(part)) for part in chunks)
+            return
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, _THREADS)) as threads:
+            yield from zip(chunks, threads.map(function, chunks), strict=True)
 
     def _inner(self, nodes: _Nodes, units: np.ndarray, at: np.ndarray) -> Inner:
         """Integrals of some groups at the nodes numbered ``at``; arrays of shape (N, G)."""
@@ -140,57 +280,64 @@ class ManyGroups:
             density, np.empty(0), 0.0, steps[2],
         )  # fmt: skip
         everywhere = np.arange(alpha_bar.size)
-        for units in self._chunks(alpha_bar.size):
-            log_integral = self._inner(nodes, units, everywhere).log_integral
-            nodes.log_density += (log_integral @ model.count[units]).reshape(density.shape)
+
+        def log_product(units):
+            return self._inner(nodes, units, everywhere).log_integral @ model.count[units]
+
+        for _, found in self._each(log_product, alpha_bar.size):
+            nodes.log_density += found.reshape(density.shape)
         joint = nodes.log_density + nodes.log_measure
         nodes.total = float(logsumexp(joint))
         nodes.weight = np.exp(joint - nodes.total)
         return nodes
 
-    def _converge(self) -> None:
-        steps, reach = _STEPS, [-self.plan.reach, self.plan.reach]
+    def _converge(self, steps: tuple[float, ...]) -> None:
+        reach = [-self.plan.reach, self.plan.reach]
+        aim = self.accuracy
         some = np.unique(np.linspace(0, self.model.successes.size - 1, _FEW).astype(int))
         for _ in range(12):
             nodes = self._make(steps, reach)
             ends = nodes.weight[:, [0, -1]].sum(0)
-            if ends.max() > _END:
-                reach = [reach[0] - (ends[0] > _END), reach[1] + (ends[1] > _END)]
+            if ends.max() > aim.end:
+                reach = [reach[0] - (ends[0] > aim.end), reach[1] + (ends[1] > aim.end)]
                 continue
             ends = nodes.weight[[0, -1]].sum(1)
-            if ends.max() > _END:
-                self.plan.low -= ends[0] > _END
-                self.plan.high += ends[1] > _END
+            if ends.max() > aim.end:
+                self.plan.low -= ends[0] > aim.end
+                self.plan.high += ends[1] > aim.end
                 continue
             self.nodes = nodes
-            self.__dict__.pop("sigma", None)  # of the grid before
-            errors = np.array([*np.square(self._missed(some)), self._inner_error(some)])
+            for known in _DERIVED:  # of the grid before
+                self.__dict__.pop(known, None)
+            errors = np.array([*np.square(self._missed(some)), self._inner_error()])
             errors[0] = max(errors[0], self.sigma.resolution)
+            if aim.spread:
+                errors[0] = max(errors[0], max(self.quantile_error("sigma", q) for q in _PROBED))
             self.error = 4 * float(errors.sum())
-            if self.error < TOLERANCE:
+            if self.error < aim.moments:
                 break
             # errors fall like exp(-1 / step): one step towards the target, at least a little finer
             with np.errstate(divide="ignore"):
-                wanted = np.log(np.minimum(errors, 0.5)) / np.log(TOLERANCE / 16)
-            ratio = np.where(errors > TOLERANCE / 16, np.clip(wanted, 0.4, 0.85), 1.0)
+                wanted = np.log(np.minimum(errors, 0.5)) / np.log(aim.moments / 16)
+            ratio = np.where(errors > aim.moments / 16, np.clip(wanted, 0.4, 0.85), 1.0)
             steps = tuple(ratio * steps)
-        if not (hasattr(self, "error") and self.error < TOLERANCE):
+        if not (hasattr(self, "error") and self.error < aim.moments):
             raise ExactPosteriorError(
                 f"The grid over the groups' mean and spread did not converge (error estimate "
                 f"{getattr(self, 'error', np.inf):.0e} posterior sd); use less extreme priors."
             )
-        self._tick(0.5)
+        self._told(0.5)
 
     @property
     def _thin_rows(self) -> np.ndarray:
         """Rows whose sigma is narrow beside the distance of the nodes of alpha_bar."""
         narrow = self.nodes.sigma < _NARROW * self.nodes.scale
-        return np.flatnonzero(narrow & (self.nodes.weight.sum(1) > _NOTHING))
+        return np.flatnonzero(narrow & (self.nodes.weight.sum(1) > self.accuracy.nothing))
 
     @property
     def _alive(self) -> np.ndarray:
         """Numbers of the nodes that groups are asked at: those that count, and whole narrow rows."""
-        alive = self.nodes.weight > _NOTHING
+        alive = self.nodes.weight > self.accuracy.nothing
         alive[self._thin_rows] = True
         return np.flatnonzero(alive)
 
@@ -210,20 +357,33 @@ class ManyGroups:
         found = []
         for weight in self._halves():
             means, variances = self._outer(weight)
-            mean, variance, *_ = self._groups(inner, weight, at)
-            sds = np.sqrt([*variances, *variance])
-            found.append((np.array([*means, *mean]), sds))
+            mean, variance, mean_p, variance_p, _ = self._groups(inner, weight, at)
+            sds = np.sqrt([*variances, *variance, *variance_p])
+            found.append((np.array([*means, *mean, *mean_p]), sds))
         (mean, sd), *others = found
         return np.array([float(np.max(np.maximum(abs(m - mean), abs(s - sd)) / sd)) for m, s in others])
 
-    def _inner_error(self, some: np.ndarray) -> float:
-        """Estimated error of the inner integrals, from the likeliest node done again more finely."""
-        at = np.unravel_index(np.argmax(self.nodes.weight), self.nodes.weight.shape)
-        a, s = self.nodes.alpha_bar[at], self.nodes.sigma[at[0]]
-        y, n = self.model.successes[some], self.model.trials[some]
-        now, fine = (integrate_effect(a, s, y, n, self.nodes.step / k) for k in (1, 1.5))
-        moved = np.abs(now.shift - fine.shift) / np.sqrt(fine.variance)
-        return float(max(moved.max(), np.abs(now.variance / fine.variance - 1).max()))
+    def _inner_error(self) -> float:
+        """Estimated error of the inner integrals, from five nodes done again more finely.
+
+        Of one group's moments in sds, and of the logarithm of all groups' product where it is not the
+        same at all five, which shifts the outer parameters.
+        """
+        weight = self.nodes.weight
+        row, column = np.unravel_index(np.argmax(weight), weight.shape)
+        ways = [(0, 0), (-3, 0), (3, 0), (0, -3), (0, 3)]
+        rows, columns = np.array([(row + i, column + j) for i, j in ways]).T
+        rows, columns = np.clip(rows, 0, weight.shape[0] - 1), np.clip(columns, 0, weight.shape[1] - 1)
+        a, s = self.nodes.alpha_bar[rows, columns, None], self.nodes.sigma[rows, None]
+        worst, product = 0.0, np.zeros(rows.size)
+        for units in self._chunks(rows.size):
+            y, n = self.model.successes[units], self.model.trials[units]
+            now, fine = (integrate_effect(a, s, y, n, self.nodes.step / k) for k in (1, 1.5))
+            moved = np.abs(now.shift - fine.shift) / np.sqrt(fine.variance)
+            worst = max(worst, moved.max(), np.abs(now.variance / fine.variance - 1).max())
+            product += (now.log_integral - fine.log_integral) @ self.model.count[units]
+        self._inner_step = worst
+        return float(max(worst, np.ptp(product)))
 
     def _outer(self, weight: np.ndarray) -> tuple[list[float], list[float]]:
         """Means and variances of alpha_bar, its rate and sigma."""
@@ -284,14 +444,38 @@ class ManyGroups:
     def alpha_bar(self) -> Marginal:
         """Marginal of alpha_bar."""
         mean, sd = self.moments[0][0], self.moments[1][0]
+        return Marginal.from_density(
+            self._alpha_bar_density, mean, sd, mean - _FAR * sd, mean + _FAR * sd
+        )
+
+    @cached_property
+    def _alpha_bar_rows(self) -> tuple[np.ndarray, Callable]:
+        """Rows that carry mass, and their log densities of alpha_bar as polynomials."""
         rows = np.flatnonzero(self.nodes.weight.sum(1) > 1e-14)
-        fitted = self._polynomials(rows, self._log_rows(rows))
+        return rows, self._polynomials(rows, self._log_rows(rows))
 
-        def density(x):
-            u = (np.asarray(x)[:, None] - self.nodes.mode[rows]) / self.nodes.scale[rows]
-            return np.exp(fitted(u[None])[0]).sum(-1)
+    def _alpha_bar_density(self, x: np.ndarray) -> np.ndarray:
+        rows, fitted = self._alpha_bar_rows
+        u = (np.asarray(x)[:, None] - self.nodes.mode[rows]) / self.nodes.scale[rows]
+        return np.exp(fitted(u[None])[0]).sum(-1)
 
-        return Marginal.from_density(density, mean, sd, mean - _FAR * sd, mean + _FAR * sd)
+    @cached_property
+    def _alpha_bar_misfit(self) -> float:
+        """What the polynomials are off at the nodes, in probability."""
+        rows, fitted = self._alpha_bar_rows
+        u = (self.nodes.alpha_bar[rows] - self.nodes.mode[rows, None]) / self.nodes.scale[rows, None]
+        off = np.abs(fitted(u.T[None])[0].T - self._log_rows(rows)[0])
+        return float((self.nodes.weight[rows] * np.minimum(off, 1)).sum())
+
+    def quantile_error(self, name: str, q: float) -> float:
+        """Estimated error of a quantile of sigma or alpha_bar, in posterior sds of it and of p_bar."""
+        marginal = self.marginal(name)
+        x = marginal.quantile(q)
+        error = marginal.quantile_error(x)
+        if name == "sigma":
+            return error / self.moments[1][2]
+        error *= 1 + self._alpha_bar_misfit / marginal.error
+        return error * max(1 / self.moments[1][0], expit(x) * expit(-x) / self.moments[1][1])
 
     def _log_rows(self, rows: np.ndarray) -> np.ndarray:
         """Log density of alpha_bar and each row, in alpha_bar, at the row's nodes; (1, R, A)."""
@@ -314,7 +498,9 @@ class ManyGroups:
             return (2 * u - low - high) / (high - low)
 
         widest = self.nodes.scale[rows].max()
-        degree = min(next(d for limit, d in _DEGREES if widest < limit), u.shape[1] - 3)
+        degree = next(d for limit, d in self.accuracy.degrees if widest < limit)
+        # on nearly uniform nodes a polynomial of a higher degree swings between them
+        degree = min(degree, max(_DEGREES[-1][1], int(0.55 * u.shape[1])), u.shape[1] - 3)
         basis = chebyshev.chebvander(unit(u[0]), degree)
         near = np.exp(-0.05 * u[0] ** 2)[:, None]  # the middle has the mass
         coefficients = (log_value * near[:, 0]) @ np.linalg.pinv(basis * near).T
@@ -332,33 +518,38 @@ class ManyGroups:
 
     # -- the groups
 
-    def summarise(self, probs: tuple[float, ...]) -> GroupSummaries:
-        """Return moments, quantiles and own shares of all groups.
+    def summarise(self, probs: tuple[float, ...], refuse: bool = True) -> GroupSummaries:
+        """Return moments, quantiles and own shares of all groups; moments alone without ``probs``.
 
         Raises
         ------
         ExactPosteriorError
-            If the estimated error of a quantile stays above `QUANTILE_TOLERANCE`.
+            If the estimated error stays above the accuracy's, unless ``refuse`` is False.
         """
         units = self.model.successes.size
         mean, sd, mean_p, sd_p, own, error = np.empty((6, units))
         quantiles = np.empty((len(probs), units))
         out = GroupSummaries(mean, sd, mean_p, sd_p, quantiles, own, error)
-        at = self._alive
-        for part in self._chunks(at.size):
+        at, halved = self._alive, self._halves()
+
+        def work(part):
             inner = self._inner(self.nodes, part, at)
-            full, *halves = (self._groups(inner, weight, at) for weight in self._halves())
+            full, *halves = (self._groups(inner, weight, at) for weight in halved)
             mean[part], sd[part], mean_p[part] = full[0], np.sqrt(full[1]), full[2]
             sd_p[part], own[part] = np.sqrt(full[3]), full[4]
             moved = [
                 np.maximum(abs(h[0] - mean[part]), abs(np.sqrt(h[1]) - sd[part])) / sd[part]
                 for h in halves
             ]
-            found = self._quantiles(part, inner.log_integral, mean[part], sd[part], np.array(probs))
-            quantiles[:, part] = found[0]
-            error[part] = np.maximum(found[1], 4 * np.square(moved).sum(0))
-            self._tick(0.5 + 0.5 * (part[-1] + 1) / units)
-        if not (out.error < QUANTILE_TOLERANCE).all():
+            error[part] = 4 * np.square(moved).sum(0)
+            if probs:
+                found = self._quantiles(part, inner.log_integral, mean[part], sd[part], np.array(probs))
+                quantiles[:, part] = found[0]
+                error[part] = np.maximum(found[1], error[part])
+
+        for part, _ in self._each(work, at.size):
+            self._told(0.5 + 0.5 * (part[-1] + 1) / units)
+        if refuse and not (out.error < self.accuracy.quantiles).all():
             worst = int(np.nanargmax(out.error))
             y, n = self.model.successes[worst], self.model.trials[worst]
             raise ExactPosteriorError(
@@ -367,18 +558,76 @@ class ManyGroups:
             )
         return out
 
+    def marginal(self, name: str, unit: int | None = None) -> Marginal:
+        """Tabulated marginal of sigma, alpha_bar or one group's alpha."""
+        if unit is None:
+            return self.sigma if name == "sigma" else self.alpha_bar
+        mean, sd, density = self._density(unit)
+        return Marginal.from_density(density, mean, sd, mean - _FAR * sd, mean + _FAR * sd)
+
+    def pdf(self, name: str, unit: int | None) -> Callable[[np.ndarray], np.ndarray]:
+        """Density of sigma, alpha_bar or one group's alpha."""
+        if unit is not None:
+            return self._density(unit)[2]
+        return self.sigma_density if name == "sigma" else self._alpha_bar_density
+
+    def _density(self, unit: int) -> tuple[float, float, Callable[[np.ndarray], np.ndarray]]:
+        """Mean, sd and density of one group's effect."""
+        at, units = self._alive, np.array([unit])
+        inner = self._inner(self.nodes, units, at)
+        (mean,), (variance,), *_ = self._groups(inner, self.nodes.weight, at)
+
+        def density(x):
+            x = np.asarray(x, dtype=float)
+            order = np.argsort(x, axis=None)  # powers of distances to the middle one keep their digits
+            out = np.empty(x.size)
+            points = x.ravel()[order][None]
+            out[order] = self._densities(units, inner.log_integral, points)[0][0, 0]
+            return out.reshape(x.shape)
+
+        return float(mean), float(np.sqrt(variance)), density
+
+    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
+        r"""Log predictive density of each kind of group given the others, and its estimated error.
+
+        From :math:`p(y_j \mid y_{-j})^{-1} = \sum_k w_k / I_j(\bar\alpha_k, \sigma_k)`, relative to the
+        likelihood at the group's reference. The error counts what is left out beyond the grid's ends.
+        """
+        nodes = self.nodes
+        with np.errstate(divide="ignore"):
+            log_weight = nodes.log_density + nodes.log_measure - nodes.total
+        value, error = np.empty((2, self.model.successes.size))
+        everywhere = np.arange(log_weight.size)
+
+        def work(part):
+            log_integral = self._inner(nodes, part, everywhere).log_integral
+            rest = log_weight[:, :, None] - log_integral.reshape(*log_weight.shape, -1)
+            rows, columns = logsumexp(rest, axis=1), logsumexp(rest, axis=0)
+            total = logsumexp(rows, axis=0)
+            missed = [
+                logsumexp(some, axis=0) + np.log(2) - total
+                for some in (rows[::2], rows[1::2], columns[::2], columns[1::2])
+            ]
+            ends = np.exp(np.stack([*rows[[0, -1]], *columns[[0, -1]]]) - total).sum(0)
+            value[part] = -total
+            error[part] = 4 * np.square(missed).sum(0) + 10 * ends + self._inner_step
+
+        for _ in self._each(work, log_weight.size):
+            pass
+        return value, error
+
     def _quantiles(self, units, log_integral, mean, sd, probs):
         """Quantiles of some groups' effects, with more nodes for those that need them."""
         found, error = np.empty((probs.size, units.size)), np.full(units.size, np.inf)
         left = np.arange(units.size)
-        for count in _NODES:
+        for count in self.accuracy.nodes:
             size = max(4 * _PAIRS // (count * len(log_integral)), 1)
             for start in range(0, left.size, size):
                 part = left[start : start + size]
                 found[:, part], error[part] = self._tabulated(
                     units[part], log_integral[..., part], mean[part], sd[part], probs, count
                 )
-            left = left[~(error[left] < _SUFFICIENT)]
+            left = left[~(error[left] < self.accuracy.sufficient)]
             if not left.size:
                 break
         return found, error
@@ -447,7 +696,7 @@ class ManyGroups:
         others = self._log_rows(rows) - np.moveaxis(log_integral[place], -1, 0)  # (G, R, A)
         relative = self.nodes.sigma[rows] / self.nodes.scale[rows]
         out, above, misfit = np.zeros((3, *x.shape)), 0.0, np.zeros(len(x))
-        for below, count in _HERMITE:
+        for below, count in self.accuracy.hermite:
             use = (relative >= above) & (relative < below)
             above = below
             if not use.any():
