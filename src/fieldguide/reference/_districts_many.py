@@ -291,7 +291,7 @@ class ManyGroups:
         nodes.weight = np.exp(joint - nodes.total)
         return nodes
 
-    def _converge(self, steps: tuple[float, ...]) -> None:
+    def _converge(self, steps: tuple[float, float, float]) -> None:
         reach = [-self.plan.reach, self.plan.reach]
         aim = self.accuracy
         some = np.unique(np.linspace(0, self.model.successes.size - 1, _FEW).astype(int))
