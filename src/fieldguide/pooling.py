@@ -231,7 +231,7 @@ def plot_spreads(known: xr.Dataset, sigma_prior: Prior, named: Mapping[int, str]
     axs[2].set(ylabel="density", yticks=[], xlabel="spread of the districts, σ (logits)")
     _ticks(axs[2], [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5])
     said = "; ".join(f"{words} from {ends[d][0]:.0%} to {ends[d][1]:.0%}" for d, words in named.items())
-    top = float(sigma[int(density.argmax())])
+    top = float(sigma[int(np.argmax(density.values))])
     return fig, (
         f"{known.sizes['district']} lines fan out from one rate as sigma grows: {said}. Sds grow with "
         f"sigma. The posterior of sigma is highest near {top:.2g} and far narrower than its prior."
@@ -326,7 +326,7 @@ def plot_left_out(
     gap, warned = estimate - exact, k_hat > 0.7
     largest: Any = gap.abs().idxmax()
     fig, ax = plt.subplots(figsize=(6.4, 3.2))
-    for of, fill, label in ((~warned, "none", "not warned of"), (warned, None, "warned of")):
+    for of, fill, label in ((~warned, "white", "not warned of"), (warned, None, "warned of")):
         look: Any = {"color": COLORS["non-centered"], "mfc": fill, "label": label}
         ax.plot(k_hat[of], gap[of], "o", ms=5, **look)
     ax.axhline(0, color=COLORS["exact"], lw=1)
