@@ -1,4 +1,4 @@
-"""Rows of single people: counted in pieces, refused in a sentence, and of one posterior with the counts."""
+"""Rows of single people: counted in pieces, refused in a sentence, one posterior with the counts."""
 
 import gzip
 
@@ -106,7 +106,7 @@ def test_several_files_are_one_table(tmp_path):
     table[200:].to_parquet(tmp_path / "b.parquet")
     agree(count_rows(sorted(tmp_path.iterdir()), ["ward"], "cured"), table, ["ward"])
     table.to_csv(tmp_path / "c.csv", index=False)
-    with pytest.raises(CountsError, match=r"a\.parquet: the column 'age' is of the type double and"):
+    with pytest.raises(CountsError, match=r"a\.parquet: the column 'age' is of the type double, and"):
         count_rows([tmp_path / "c.csv", tmp_path / "a.parquet", tmp_path / "b.parquet"], "age", "cured")
 
 
@@ -168,14 +168,14 @@ LONG = "ward,use\n" + "1,1\n" * 4000
     [
         (b"", r"p\.csv: the file is empty; give"),
         (b" \n\n", r"the file is empty; give"),
-        (b"ward,use\n", r"no rows below the names of the columns; give"),
+        (b"ward,use\n", r"no rows below the columns' names; give"),
         (b"area,use\n1,1\n", r"no column 'ward'; the columns are 'area' and 'use'; choose"),
-        (
-            b"ward use\n1 1\n",
-            r"no column 'ward'; the only column is 'ward use'; separate columns by comma",
-        ),
+        (b"ward use\n1 1\n", r"no column 'ward'; the only column is 'ward use'; separate columns"),
         (b"ward,use,use\n1,1,1\n", r"the column 'use' comes twice; rename"),
-        (LONG.encode() + b"1,2\n", r"p\.csv, row 4002, column use: '2' is not 0 or 1; recode"),
+        (
+            LONG.encode() + b"1,2\n",
+            r"p\.csv, row 4002, column use: '2' is not 0 or 1; recode the outcome\.$",
+        ),
         (LONG.encode() + b"1,-1\n1,1\n", r"row 4002, column use: '-1' is not 0 or 1"),
         (LONG.encode() + b"1,0.5\n", r"row 4002, column use: '0.5' is not 0 or 1"),
         (LONG.encode() + b"1,\n", r"row 4002, column use: the value is missing; fill .*--drop-missing"),
@@ -273,7 +273,7 @@ def test_columns_that_cannot_be_counted_by_are_refused(tmp_path):
 def test_a_column_with_too_many_values_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(counts_rows, "MOST_PATTERNS", 1000)
     people(9001).to_csv(tmp_path / "p.csv", index=False)
-    with pytest.raises(CountsError, match="more than 1000 patterns .* round the column 'person'"):
+    with pytest.raises(CountsError, match=r"more than 1000 patterns .* round the column 'person'"):
         count_rows(tmp_path / "p.csv", ["ward", "person"], "cured")
 
 
@@ -307,8 +307,8 @@ def test_the_command_does_not_write_where_it_must_not(tmp_path, capsys):
     job = ["rows", str(rows), "--by", "ward", "--outcome", "use", "--to"]
     for to, sentence in (
         (rows, "would replace the rows"),
-        (tmp_path, "give a file in a folder that exists"),
-        (tmp_path / "none" / "counts.csv", "give a file in a folder that exists"),
+        (tmp_path, "give one in a folder that exists"),
+        (tmp_path / "none" / "counts.csv", "give one in a folder that exists"),
     ):
         assert main([*job, str(to)]) == NO_ANSWER
         assert sentence in capsys.readouterr().err

@@ -342,9 +342,7 @@ def _rows(options: argparse.Namespace) -> int:
         if any(to.resolve() == Path(file).resolve() for file in options.files):
             return _say(f"{to}: the counts would replace the rows; give another file.")
         if not to.absolute().parent.is_dir() or to.is_dir():
-            return _say(
-                f"{to}: the counts cannot be written there; give a file in a folder that exists."
-            )
+            return _say(f"{to}: no file can be written there; give one in a folder that exists.")
     try:
         with _Progress() as tick:
             table = count_rows(

@@ -234,9 +234,7 @@ def _csv_batches(
             "write it again."
         ) from None
     if row == 2:
-        raise CountsError(
-            f"{path}: there are no rows below the names of the columns; give at least one."
-        )
+        raise CountsError(f"{path}: there are no rows below the columns' names; give at least one.")
 
 
 def _header(path: Path, gzipped: bool) -> tuple[list[str], str]:
@@ -393,10 +391,13 @@ class _Counter:
                 f"{where}: {_cut(cell)!r} is a third value beside {_cut(self.success)!r} and "
                 f"{_cut(str(self.failure))!r}; an outcome has two, so recode it."
             )
-        return CountsError(
-            f"{where}: {_cut(cell)!r} is not 0 or 1; recode the outcome, or say which of two values is a "
-            f"success, such as success={_cut(cell)!r} (on the command line, --success)."
+        remedy = (
+            ""
+            if cell.strip("+-")[:1].isdigit()
+            else f", or say which of two values is a success, such as success={_cut(cell)!r} (on the "
+            "command line, --success)"
         )
+        return CountsError(f"{where}: {_cut(cell)!r} is not 0 or 1; recode the outcome{remedy}.")
 
     def _hold(self, path: Path, part: pa.Table) -> None:
         for name, code in zip(self.by, self._codes(), strict=True):
@@ -406,8 +407,8 @@ class _Counter:
             )
             if kind != before and not (_is_number(kind) and _is_number(before)):
                 raise CountsError(
-                    f"{path}: the column {name!r} is of the type {kind} and in the file before of the type "
-                    f"{before}; write both alike."
+                    f"{path}: the column {name!r} is of the type {kind}, and in the file before of "
+                    f"the type {before}; write both alike."
                 )
         self.parts.append(part)
         self.held += len(part)
