@@ -3,18 +3,21 @@
 import gzip
 
 import numpy as np
+import nutpie
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import gammaln
 
 from fieldguide import counts_rows
 from fieldguide.cli import NO_ANSWER, main
 from fieldguide.counts_rows import count_rows
 from fieldguide.counts_table import CountsError, read_counts
 from fieldguide.data import count_by_district, load_bangladesh
+from fieldguide.studies import rows as study
 
 
 def people(rows, seed=1):
@@ -323,3 +326,57 @@ def test_progress_ends_at_one(tmp_path):
         count_rows(tmp_path / name, "ward", "cured", tick=shares.append)
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1)
+
+
+# ---------------------------------------------------------------------------------------------
+# One posterior
+
+
+@pytest.mark.parametrize("parameterization", ["centered", "non-centered"])
+@pytest.mark.parametrize("covariates", [False, True], ids=["district", "covariates"])
+def test_the_log_densities_of_rows_and_counts_differ_by_the_binomial_coefficients(
+    covariates, parameterization
+):
+    patterns = study.simulate_patterns(3000)
+    women = study.as_women(patterns)
+    rows = study.rows_model(women, covariates=covariates, parameterization=parameterization)
+    counts = study.counts_model(patterns, covariates=covariates, parameterization=parameterization)
+    used = patterns if covariates else study.per_district(patterns)
+    n, y = used["women"].to_numpy(), used["users"].to_numpy()
+    constant = (gammaln(n + 1) - gammaln(y + 1) - gammaln(n - y + 1)).sum()
+    assert {v.name for v in rows.value_vars} == {v.name for v in counts.value_vars}
+    densities = [model.compile_logp() for model in (rows, counts)]
+    rng = np.random.default_rng(3)
+    start = rows.initial_point(0)
+    apart = []
+    for _ in range(20):
+        point = {name: rng.normal(0, 0.7, np.shape(value)) for name, value in start.items()}
+        apart.append(float(densities[1](point)) - float(densities[0](point)))
+    np.testing.assert_allclose(apart, constant, rtol=0, atol=1e-8)
+
+
+def test_women_are_the_rows_of_their_patterns(tmp_path):
+    patterns = study.simulate_patterns(5000)
+    assert patterns["women"].sum() == 5000
+    women = study.as_women(patterns)
+    women.to_parquet(tmp_path / "women.parquet")
+    found = count_rows(tmp_path / "women.parquet", ["district", "urban", "children"], "use")
+    found = found.rename(columns={"successes": "users", "trials": "women"})
+    pd.testing.assert_frame_equal(found, patterns, check_dtype=False)
+
+
+def test_the_timed_gradient_is_that_of_the_model():
+    patterns = study.simulate_patterns(1000)
+    model = study.counts_model(patterns)
+    evaluate = study.gradient_of(nutpie.compile_pymc_model(model))
+    point = np.random.default_rng(1).normal(0, 0.3, 2 + 59 + 1)[
+        : sum(np.size(value) for value in model.initial_point(0).values())
+    ]
+    density, gradient = evaluate(point)
+    steps = 1e-5 * np.eye(point.size)
+    gradient = gradient.copy()
+    numeric = [(evaluate(point + step)[0] - evaluate(point - step)[0]) / 2e-5 for step in steps]
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-5)
+    assert density == pytest.approx(evaluate(point)[0], abs=0)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        evaluate(np.full(point.size, 1e200))
