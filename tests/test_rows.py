@@ -380,3 +380,48 @@ def test_the_timed_gradient_is_that_of_the_model():
     assert density == pytest.approx(evaluate(point)[0], abs=0)
     with pytest.raises(FloatingPointError, match="not finite"):
         evaluate(np.full(point.size, 1e200))
+
+
+# ---------------------------------------------------------------------------------------------
+# What a row costs: the stored study
+
+
+def test_rows_and_counts_have_the_same_means_where_both_were_sampled():
+    fits = stored("rows").table
+    sampled = fits[fits["sampled"]].set_index(["model", "parameterization", "rows"])
+    rows = sampled[sampled["form"] == "rows"]
+    counts = sampled[sampled["form"] == "counts"].loc[rows.index]
+    assert len(rows) >= 3
+    assert (rows["rhat"] < 1.02).all()
+    for name in ("alpha_bar", "sigma"):
+        error = np.hypot(rows[f"{name}_mcse"], counts[f"{name}_mcse"])
+        assert ((rows[name] - counts[name]).abs() < 4 * error).all()
+        np.testing.assert_allclose(rows[f"{name}_sd"], counts[f"{name}_sd"], rtol=0.15)
+
+
+def test_a_table_of_counts_does_not_grow_with_the_women():
+    fits = stored("rows").table
+    assert (fits["lines"] == fits["rows"])[fits["form"] == "rows"].all()
+    counts = fits[fits["form"] == "counts"]
+    assert counts.loc[counts["model"] == "district", "lines"].between(55, 60).all()
+    assert counts["lines"].max() <= 60 * 2 * 4
+    assert (fits["peak_mib"] > fits["start_mib"]).all()
+
+
+def test_derived_times_are_those_of_as_many_gradients_as_the_counts_needed():
+    fits = stored("rows").table
+    found = study.with_derived_times(fits)
+    derived = found["time"] == "derived"
+    assert (derived == ~fits["sampled"]).all()
+    assert derived.any()
+    assert found[["sample_seconds", "gradients", "ess"]].notna().all(axis=None)
+    for _, row in found[derived].iterrows():
+        like = fits[
+            (fits["form"] == "counts")
+            & (
+                fits[["model", "rows", "parameterization"]] == row[["model", "rows", "parameterization"]]
+            ).all(axis=1)
+        ]
+        assert row["gradients"] == like["gradients"].item()
+        assert row["sample_seconds"] == pytest.approx(row["gradient_seconds"] * row["gradients"])
+    pd.testing.assert_frame_equal(found.loc[~derived, list(fits)], fits[~derived])
