@@ -16,7 +16,7 @@ from fieldguide import counts_rows
 from fieldguide.cli import NO_ANSWER, main
 from fieldguide.counts_rows import count_rows
 from fieldguide.counts_table import CountsError, read_counts
-from fieldguide.data import count_by_district, load_bangladesh
+from fieldguide.data import count_by_district, load_bangladesh, stored
 from fieldguide.studies import rows as study
 
 
@@ -231,6 +231,11 @@ def test_bad_parquet_files_are_refused_with_row_and_remedy(tmp_path):
     ):
         with pytest.raises(CountsError, match=sentence):
             count_rows(parquet_of(path, **columns), "ward", "use")
+    parquet_of(path, ward=pa.array([b"a", b"b"]), use=[0, 1])
+    assert count_rows(path, "ward", "use")["ward"].tolist() == ["a", "b"]
+    parquet_of(path, ward=pa.array([b"a", b"\xff"]), use=[0, 1])
+    with pytest.raises(CountsError, match=r"p\.parquet: rows cannot be counted .*as text or numbers"):
+        count_rows(path, "ward", "use")
     content = parquet_of(path, ward=list(range(5000)), use=[0, 1] * 2500).read_bytes()
     scrambled = content[:9] + b"\xff" * 900 + content[909:]
     for damage in (content[: len(content) // 2], b"0" + content[1:], scrambled):
@@ -416,12 +421,9 @@ def test_derived_times_are_those_of_as_many_gradients_as_the_counts_needed():
     assert derived.any()
     assert found[["sample_seconds", "gradients", "ess"]].notna().all(axis=None)
     for _, row in found[derived].iterrows():
-        like = fits[
-            (fits["form"] == "counts")
-            & (
-                fits[["model", "rows", "parameterization"]] == row[["model", "rows", "parameterization"]]
-            ).all(axis=1)
-        ]
+        alike = ["model", "rows", "parameterization"]
+        same = (fits[alike] == row[alike]).all(axis=1)
+        like = fits[same & (fits["form"] == "counts")]
         assert row["gradients"] == like["gradients"].item()
         assert row["sample_seconds"] == pytest.approx(row["gradient_seconds"] * row["gradients"])
     pd.testing.assert_frame_equal(found.loc[~derived, list(fits)], fits[~derived])

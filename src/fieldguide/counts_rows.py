@@ -104,7 +104,13 @@ def count_rows(
     done = 0
     for file, size in zip(files, sizes, strict=True):
         for first, batch, share in _batches(file, [*names, outcome]):
-            counter.add(file, first, batch)
+            try:
+                counter.add(file, first, batch)
+            except pa.ArrowException as error:
+                raise CountsError(
+                    f"{file}: rows cannot be counted by {_listed(names)} ({_first_line(error)}); write "
+                    "these columns as text or numbers."
+                ) from None
             if tick is not None:
                 tick((done + share * size) / sum(sizes))
         done += size
@@ -455,7 +461,8 @@ def _decoded(column: pa.Array) -> pa.Array:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    strings = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return strings or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _is_number(kind: pa.DataType) -> bool:
