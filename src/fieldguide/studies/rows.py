@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -36,7 +36,12 @@ SAMPLED_ROWS = {"district": 10_000, "covariates": 1_000}
 PARAMETERIZATIONS = dict.fromkeys(ROWS, "centered") | {1_000: "non-centered"}
 """By rows, the form for districts that know so much. Counts per district are sampled in both."""
 
-POPULATION = {"alpha_bar": -1.7, "sigma": 0.46, "urban": 0.73, "children": (0.0, 1.1, 1.4, 1.35)}
+POPULATION: dict[str, Any] = {
+    "alpha_bar": -1.7,
+    "sigma": 0.46,
+    "urban": 0.73,
+    "children": (0.0, 1.1, 1.4, 1.35),
+}
 """The women's population, in logits: about what a fit to the survey finds."""
 
 SEED = 16
@@ -180,7 +185,7 @@ def _predictor(model: pm.Model, table: pd.DataFrame, covariates: bool) -> Any:
     return eta
 
 
-def gradient_of(compiled: Any) -> Any:
+def gradient_of(compiled: Any) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """Return what nutpie evaluates at every leapfrog step, as a function of a point.
 
     Parameters
@@ -237,6 +242,7 @@ def measure(cell: Mapping) -> dict:
     covariates, rows = cell["model"] == "covariates", int(cell["rows"])
     patterns = simulate_patterns(rows)
     before = _peak_mib()
+    build: Callable[..., pm.Model]
     if cell["form"] == "rows":
         table, build = as_women(patterns), rows_model
     else:
