@@ -288,5 +288,91 @@ def _diagnose(options: argparse.Namespace) -> int:
     return HEALTHY if report.healthy else TROUBLE
 
 
-SUBCOMMANDS: tuple[Callable[[Any], None], ...] = (_add_counts, _add_diagnose)
+# ---------------------------------------------------------------------------------------------
+# fieldguide rows
+
+_ROWS = """Count successes and trials in a table with one row per person, however long it is.
+
+FILE is CSV (gzipped or not) or Parquet; several are read as one table. They are read in pieces, so
+memory grows with the number of patterns and not with that of rows."""
+
+_ROWS_END = """examples:
+  fieldguide rows women.csv --by district --outcome use --to counts.csv
+  fieldguide counts counts.csv
+  fieldguide rows women/*.parquet --by district --by urban --outcome use --to patterns.csv
+  fieldguide rows women.csv --by district --outcome use --success Y --drop-missing
+
+exit status:
+  0  counted
+  2  no answer: a file or a row cannot be counted, and a sentence says why"""
+
+
+def _add_rows(jobs: Any) -> None:
+    parser = jobs.add_parser(
+        "rows",
+        help="a table with one row per person, counted",
+        description=_ROWS,
+        epilog=_ROWS_END,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="CSV or Parquet")
+    parser.add_argument(
+        "--by", metavar="COLUMN", action="append", required=True,
+        help="the group, and again for each covariate",
+    )  # fmt: skip
+    parser.add_argument("--outcome", metavar="COLUMN", required=True, help="0 or 1 in every row")
+    parser.add_argument(
+        "--success", metavar="VALUE", help="which value is a success, if the outcome has two others"
+    )
+    parser.add_argument(
+        "--drop-missing", action="store_true", help="leave out rows where a value is missing"
+    )
+    parser.add_argument("--to", metavar="FILE", type=Path, help="write the counts there, not on screen")
+    parser.set_defaults(run=_rows)
+
+
+def _rows(options: argparse.Namespace) -> int:
+    from time import perf_counter
+
+    from fieldguide.counts_rows import count_rows
+    from fieldguide.counts_table import CountsError
+
+    start, to = perf_counter(), options.to
+    if to is not None:
+        if any(to.resolve() == Path(file).resolve() for file in options.files):
+            return _say(f"{to}: the counts would replace the rows; give another file.")
+        if not to.absolute().parent.is_dir() or to.is_dir():
+            return _say(f"{to}: no file can be written there; give one in a folder that exists.")
+    try:
+        with _Progress() as tick:
+            table = count_rows(
+                options.files,
+                options.by,
+                options.outcome,
+                success=options.success,
+                drop_missing=options.drop_missing,
+                tick=tick,
+            )
+    except CountsError as error:
+        return _say(error)
+    try:
+        if to is None:
+            print(table.to_csv(index=False), end="")
+        else:
+            table.to_csv(to, index=False)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _say(f"{to}: the counts cannot be written ({error.strerror}).")
+    left_out = table.attrs["left_out"]
+    print(
+        f"{table.attrs['rows']:,} rows are {len(table):,} patterns"
+        + (f"; {left_out:,} rows with a value missing were left out" if left_out else "")
+        + f" ({perf_counter() - start:.1f} s).",
+        file=sys.stderr,
+    )
+    return HEALTHY
+
+
+SUBCOMMANDS: tuple[Callable[[Any], None], ...] = (_add_counts, _add_rows, _add_diagnose)
 """What adds each subcommand to the parser, with the function that runs it as ``run``."""

@@ -213,7 +213,7 @@ def _text(path: Path) -> str:
         if size > MOST_BYTES:
             raise CountsError(
                 f"{path}: {size / 2**20:.0f} MiB are more than {MOST_BYTES / 2**20:.0f}; count the "
-                "successes and trials of each group first, and give that table."
+                "successes and trials of each group first (`fieldguide rows` does), and give that table."
             )
         content = path.read_bytes()
     except FileNotFoundError:
