@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
+from numpy.typing import ArrayLike
 from scipy.special import expit, logsumexp, sici
 
 from fieldguide.reference._districts_integral import (
@@ -40,7 +41,7 @@ from fieldguide.reference._districts_integral import (
     log_ratio,
     reference_point,
 )
-from fieldguide.reference._districts_quadrature import _B_MEAN, Model, _make_plan, _Plan
+from fieldguide.reference._districts_quadrature import _B_MEAN, Model, _make_plan, _Plan, _tail_exponent
 from fieldguide.reference._marginal import Marginal
 from fieldguide.reference._protocol import ExactPosteriorError
 
@@ -65,13 +66,16 @@ _SUFFICIENT = 2e-6  # error estimate of a quantile at which nodes are enough
 _HERMITE = ((0.08, 4), (0.3, 7), (np.inf, 18))  # Gauss-Hermite nodes up to a sigma of so many scales
 
 
+Steps = tuple[float, float, float]  # in t for the spread, the mean and the inner integral
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """What a computation aims at, in posterior sds, and what it begins with."""
 
     moments: float  # largest error estimate that is not refused
     quantiles: float
-    steps: tuple[float, float, float]  # in t for the spread, the mean and the inner integral
+    steps: Steps
     nothing: float  # probability of a node that does not count
     end: float  # probability at the ends of a grid that is not worth going further for
     sufficient: float  # error estimate of a quantile at which nodes are enough
@@ -79,6 +83,13 @@ class Accuracy:
     hermite: tuple[tuple[float, int], ...]  # nodes up to a sigma of so many scales
     nodes: tuple[int, ...]  # of a group's marginal
     spread: bool = False  # whether the quantiles of sigma decide on the grid, too
+    far: float = _FAR  # sds to either end of a group's marginal, under a prior with a heavy tail
+    missing: float = 1.7  # power of the missing mass that is an error
+
+
+def _times(steps: Steps, factors: ArrayLike) -> Steps:
+    spread, mean, inner = np.multiply(steps, factors).tolist()
+    return spread, mean, inner
 
 
 def _ordinary() -> Accuracy:
@@ -98,6 +109,8 @@ EXACT = Accuracy(
     hermite=((0.03, 4), (0.1, 6), (0.3, 9), (np.inf, 20)),
     nodes=(65, 97, 193, 385, 769),
     spread=True,
+    far=3e4,
+    missing=1.0,
 )
 """As accurate as `exact_posterior`."""
 
@@ -223,11 +236,13 @@ class ManyGroups:
         self.model = model
         self.accuracy = _ordinary() if accuracy is None else accuracy
         self._tick = tick
+        heavy = np.isfinite(_tail_exponent(model.sigma_prior))
+        self._far = self.accuracy.far if heavy else _FAR
         close = _close_plan(model)
         self.plan = close or _make_plan(model, 2)
         self._told(0.2)
         steps = self.accuracy.steps
-        self._converge(tuple(np.multiply(steps, _WIDER)) if close else steps)
+        self._converge(_times(steps, _WIDER) if close else steps)
 
     def _told(self, share: float) -> None:
         if self._tick:
@@ -262,7 +277,7 @@ class ManyGroups:
         sigma = np.repeat(nodes.sigma, nodes.alpha_bar.shape[1])
         return integrate_effect(nodes.alpha_bar.ravel()[at, None], sigma[at, None], y, n, nodes.step)
 
-    def _make(self, steps: tuple[float, float, float], reach: list[float]) -> _Nodes:
+    def _make(self, steps: Steps, reach: list[float]) -> _Nodes:
         model, plan = self.model, self.plan
         # even numbers of intervals, so that every other node is a grid of its own
         t = np.linspace(plan.low, plan.high, 2 * int(np.ceil((plan.high - plan.low) / steps[0] / 2)) + 1)
@@ -291,7 +306,7 @@ class ManyGroups:
         nodes.weight = np.exp(joint - nodes.total)
         return nodes
 
-    def _converge(self, steps: tuple[float, ...]) -> None:
+    def _converge(self, steps: Steps) -> None:
         reach = [-self.plan.reach, self.plan.reach]
         aim = self.accuracy
         some = np.unique(np.linspace(0, self.model.successes.size - 1, _FEW).astype(int))
@@ -320,7 +335,7 @@ class ManyGroups:
             with np.errstate(divide="ignore"):
                 wanted = np.log(np.minimum(errors, 0.5)) / np.log(aim.moments / 16)
             ratio = np.where(errors > aim.moments / 16, np.clip(wanted, 0.4, 0.85), 1.0)
-            steps = tuple(ratio * steps)
+            steps = _times(steps, ratio)
         if not (hasattr(self, "error") and self.error < aim.moments):
             raise ExactPosteriorError(
                 f"The grid over the groups' mean and spread did not converge (error estimate "
@@ -337,7 +352,10 @@ class ManyGroups:
     @property
     def _alive(self) -> np.ndarray:
         """Numbers of the nodes that groups are asked at: those that count, and whole narrow rows."""
-        alive = self.nodes.weight > self.accuracy.nothing
+        (a, _, s), (var_a, _, var_s) = self._outer(self.nodes.weight)
+        # far out along a heavy tail what has hardly a probability has a second moment
+        far = (self.nodes.alpha_bar - a) ** 2 / var_a + ((self.nodes.sigma - s) ** 2 / var_s)[:, None]
+        alive = self.nodes.weight * np.maximum(1, far) > self.accuracy.nothing
         alive[self._thin_rows] = True
         return np.flatnonzero(alive)
 
@@ -563,7 +581,7 @@ class ManyGroups:
         if unit is None:
             return self.sigma if name == "sigma" else self.alpha_bar
         mean, sd, density = self._density(unit)
-        return Marginal.from_density(density, mean, sd, mean - _FAR * sd, mean + _FAR * sd)
+        return Marginal.from_density(density, mean, sd, mean - self._far * sd, mean + self._far * sd)
 
     def pdf(self, name: str, unit: int | None) -> Callable[[np.ndarray], np.ndarray]:
         """Density of sigma, alpha_bar or one group's alpha."""
@@ -634,7 +652,7 @@ class ManyGroups:
 
     def _tabulated(self, units, log_integral, mean, sd, probs, count):
         """Quantiles of some groups, shape (Q, G), from marginals on ``count`` nodes, and their error."""
-        end = np.arcsinh(_FAR)
+        end = np.arcsinh(self._far)
         t = np.linspace(-end, end, count)
         step = t[1] - t[0]
         x = mean[:, None] + sd[:, None] * np.sinh(t)  # (G, K)
@@ -646,7 +664,8 @@ class ManyGroups:
         cdf, slope = _distribution(t, full, at)
         halved = _distribution(t[::2], 2 * full[:, ::2], at)[0]
         error = 4 * sum(np.abs(_distribution(t, half, at)[0] - cdf) ** 2 for half in halves)
-        error += np.abs(halved - cdf) ** 1.7 + missing[:, None] ** 1.7 + misfit[:, None]
+        error += np.abs(halved - cdf) ** 1.7 + misfit[:, None]
+        error += missing[:, None] ** self.accuracy.missing
         relative = error / slope * np.cosh(at)  # in sds
         value = mean[:, None] + sd[:, None] * np.sinh(at)
         return value.T, relative.max(-1)

@@ -145,7 +145,7 @@ def _partial_pooling(model: Model) -> tuple[np.ndarray, np.ndarray]:
     value, error = engine.left_out()
     constant = _log_reference(model)
     for unit in np.flatnonzero(~(error < _ENOUGH)):
-        rest, rest_error = _evidence_without(model, unit)
+        rest, rest_error = _evidence_without(model, int(unit))
         value[unit] = engine.nodes.total - rest - constant[unit]
         error[unit] = engine.error + rest_error
     return value, error
