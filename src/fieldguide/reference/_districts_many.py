@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -118,6 +118,8 @@ EXACT = Accuracy(
 _PROBED = (0.05, 0.5, 0.95)  # quantiles of sigma that are looked at
 _DERIVED = ("sigma", "moments", "alpha_bar", "_alpha_bar_rows", "_alpha_bar_misfit")  # from the grid
 _THREADS = 4  # at most; more would only wait for memory
+_CHEBYSHEV = 9  # such nodes along sigma and along alpha_bar
+_POLYNOMIAL = 0.02  # sds of log sigma and alpha_bar, in logits, up to which so many are enough
 _MANY = 1000  # kinds of groups of which a sample says where the posterior is
 _WIDER = (1.05, 1.3, 1.05)  # factors of the first steps in such a grid, which is nearly normal
 _SPARE = 7.2  # sds of log sigma to either end of a grid around a narrow posterior
@@ -172,6 +174,12 @@ def _close_plan(model: Model) -> _Plan | None:
     return plan
 
 
+def _fits(plan: _Plan) -> bool:
+    """Whether a grid is so narrow that integrals are polynomials on it."""
+    widths = np.ptp(plan.nodes) / (4 * _SPARE), np.exp(plan.log_scale[0])
+    return max(widths) < _POLYNOMIAL
+
+
 def _log_joint(model: Model, alpha_bar: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Log density of counts, alpha_bar and v, shape (V, A), but for a constant."""
     out = np.zeros((v.size, alpha_bar.size))
@@ -199,6 +207,29 @@ class _Nodes:
     weight: np.ndarray  # (S, A), sums to 1
     total: float  # log marginal likelihood
     step: float  # of the inner integrals
+    log_product: np.ndarray  # (S, A), of all groups' integrals
+    few: _Few | None  # the nodes at which integrals are made, if not at all of them
+
+
+@dataclass
+class _Few:
+    """Few nodes of Chebyshev's between which integrals are interpolated, on a narrow grid.
+
+    There they are as good as polynomials: nearly parabolas over a small share of their own width.
+    """
+
+    alpha_bar: np.ndarray  # (F,)
+    sigma: np.ndarray  # (F,)
+    between: np.ndarray  # (S * A, F), from these to the nodes of the grid
+
+
+def _interpolation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Chebyshev's nodes over the range of ``x``, and the matrix from values there to values at ``x``."""
+    low, high = x.min(), x.max()
+    unit = chebyshev.chebpts1(_CHEBYSHEV)
+    values = chebyshev.chebvander(unit, _CHEBYSHEV - 1)
+    matrix = chebyshev.chebvander((2 * x - low - high) / (high - low), _CHEBYSHEV - 1)
+    return (low + high + (high - low) * unit) / 2, matrix @ np.linalg.inv(values)
 
 
 @dataclass
@@ -240,6 +271,7 @@ class ManyGroups:
         self._far = self.accuracy.far if heavy else _FAR
         close = _close_plan(model)
         self.plan = close or _make_plan(model, 2)
+        self._narrow = close is not None and _fits(close)
         self._told(0.2)
         steps = self.accuracy.steps
         self._converge(_times(steps, _WIDER) if close else steps)
@@ -274,6 +306,14 @@ class ManyGroups:
     def _inner(self, nodes: _Nodes, units: np.ndarray, at: np.ndarray) -> Inner:
         """Integrals of some groups at the nodes numbered ``at``; arrays of shape (N, G)."""
         y, n = self.model.successes[units], self.model.trials[units]
+        if nodes.few is not None:
+            few, between = nodes.few, nodes.few.between[at]
+            made = integrate_effect(few.alpha_bar[:, None], few.sigma[:, None], y, n, nodes.step)
+            # the effect's mean, not its distance from alpha_bar, is the one that hardly changes
+            made.shift += few.alpha_bar[:, None]
+            out = Inner(*(between @ getattr(made, field.name) for field in fields(made)))
+            out.shift -= nodes.alpha_bar.ravel()[at, None]
+            return out
         sigma = np.repeat(nodes.sigma, nodes.alpha_bar.shape[1])
         return integrate_effect(nodes.alpha_bar.ravel()[at, None], sigma[at, None], y, n, nodes.step)
 
@@ -292,15 +332,27 @@ class ManyGroups:
         density = -0.5 * z**2 - np.log(model.prior_sd) - 0.5 * LOG_TWO_PI + model.log_constant
         nodes = _Nodes(
             t, model.sigma(v), mode, scale, alpha_bar, log_a + log_v[:, None],
-            density, np.empty(0), 0.0, steps[2],
+            density, np.empty(0), 0.0, steps[2], np.zeros(density.shape), None,
         )  # fmt: skip
-        everywhere = np.arange(alpha_bar.size)
+        a, s = alpha_bar.ravel(), np.repeat(nodes.sigma, t_a.size)
+        if self._narrow:
+            some_v, rows = _interpolation(v)
+            some_u, columns = _interpolation(np.sinh(t_a / _B_MEAN))
+            some_mode, some_scale = plan.ridge(some_v)
+            a = (some_mode[:, None] + some_scale[:, None] * _B_MEAN * some_u).ravel()
+            s = np.repeat(model.sigma(some_v), some_u.size)
+            nodes.few = _Few(a, s, np.kron(rows, columns))
 
         def log_product(units):
-            return self._inner(nodes, units, everywhere).log_integral @ model.count[units]
+            y, n = model.successes[units], model.trials[units]
+            made = integrate_effect(a[:, None], s[:, None], y, n, nodes.step)
+            return made.log_integral @ model.count[units]
 
-        for _, found in self._each(log_product, alpha_bar.size):
-            nodes.log_density += found.reshape(density.shape)
+        product = sum((found for _, found in self._each(log_product, a.size)), np.zeros(a.size))
+        if nodes.few is not None:
+            product = nodes.few.between @ product
+        nodes.log_product += product.reshape(density.shape)
+        nodes.log_density += nodes.log_product
         joint = nodes.log_density + nodes.log_measure
         nodes.total = float(logsumexp(joint))
         nodes.weight = np.exp(joint - nodes.total)
@@ -393,13 +445,13 @@ class ManyGroups:
         rows, columns = np.array([(row + i, column + j) for i, j in ways]).T
         rows, columns = np.clip(rows, 0, weight.shape[0] - 1), np.clip(columns, 0, weight.shape[1] - 1)
         a, s = self.nodes.alpha_bar[rows, columns, None], self.nodes.sigma[rows, None]
-        worst, product = 0.0, np.zeros(rows.size)
+        worst, product = 0.0, -self.nodes.log_product[rows, columns]
         for units in self._chunks(rows.size):
             y, n = self.model.successes[units], self.model.trials[units]
             now, fine = (integrate_effect(a, s, y, n, self.nodes.step / k) for k in (1, 1.5))
             moved = np.abs(now.shift - fine.shift) / np.sqrt(fine.variance)
             worst = max(worst, moved.max(), np.abs(now.variance / fine.variance - 1).max())
-            product += (now.log_integral - fine.log_integral) @ self.model.count[units]
+            product += fine.log_integral @ self.model.count[units]
         self._inner_step = worst
         return float(max(worst, np.ptp(product)))
 
