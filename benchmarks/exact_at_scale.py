@@ -2,7 +2,7 @@
 
     python benchmarks/exact_at_scale.py
 
-Districts of 1 to 1000 women and of 1 to ten million. Each table is taken by a process of its own, whose
+Districts of 1 to 1000 women and of 1 to ten million, and some that are all alike. Each table is taken by a process of its own, whose
 seconds of the cores and by the wall and whose largest memory are printed, with and without quantiles,
 and how the seconds grow with the number of districts. Then the largest distance from `exact_posterior`,
 in posterior sds.
@@ -33,16 +33,18 @@ SIZES = {
 }
 
 
-def counts(districts: int, least: float, most: float) -> tuple[np.ndarray, np.ndarray]:
+def counts(
+    districts: int, least: float, most: float, sigma: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
     """Return successes and trials, whose logarithms are spread evenly."""
     rng = np.random.default_rng(1)
     n = np.exp(rng.uniform(np.log(least), np.log(most), districts)).astype(int)
-    return rng.binomial(n, expit(rng.normal(-0.5, 0.5, districts))), n
+    return rng.binomial(n, expit(rng.normal(-0.5, sigma, districts))), n
 
 
-def work(what: str, districts: int, most: float) -> None:
+def work(what: str, districts: int, most: float, sigma: float) -> None:
     """Do one piece of work and print what it took."""
-    y, n = counts(districts, 1, most)
+    y, n = counts(districts, 1, most, sigma)
     start, cpu = time.perf_counter(), time.process_time()
     if what == "left out":
         error = leave_one_out(y, n, sigma_prior=PRIOR).attrs["error"]
@@ -73,11 +75,12 @@ def distance(y: np.ndarray, n: np.ndarray) -> tuple[float, float]:
 def main() -> None:
     """Print times, memory and growth, then distances."""
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    for most in (1000, 1e7):
+    for most, sigma in ((1000, 0.5), (1e7, 0.5), (1000, 0.0)):
+        print("all alike:" if sigma == 0 else "districts that differ:")
         for what, sizes in SIZES.items():
             seconds = []
             for districts in sizes:
-                command = [sys.executable, __file__, what, str(districts), str(most)]
+                command = [sys.executable, __file__, what, *map(str, (districts, most, sigma))]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 found = json.loads(done.stdout)
                 seconds.append((found["kinds"], found["cpu"]))
@@ -104,6 +107,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        work(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+        work(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:]))
     else:
         main()

@@ -118,9 +118,9 @@ EXACT = Accuracy(
 _PROBED = (0.05, 0.5, 0.95)  # quantiles of sigma that are looked at
 _DERIVED = ("sigma", "moments", "alpha_bar", "_alpha_bar_rows", "_alpha_bar_misfit")  # from the grid
 _THREADS = 4  # at most; more would only wait for memory
-_CHEBYSHEV = 9  # such nodes along sigma and along alpha_bar
-_POLYNOMIAL = 0.02  # sds of log sigma and alpha_bar, in logits, up to which so many are enough
-_MANY = 1000  # kinds of groups of which a sample says where the posterior is
+_CHEBYSHEV = 11  # such nodes along sigma and along alpha_bar
+_POLYNOMIAL = 0.05  # sds of log sigma and alpha_bar, in logits, up to which so many are enough
+_MANY = 400  # kinds of groups of which a sample says where the posterior is
 _WIDER = (1.05, 1.3, 1.05)  # factors of the first steps in such a grid, which is nearly normal
 _SPARE = 7.2  # sds of log sigma to either end of a grid around a narrow posterior
 
