@@ -25,12 +25,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
+from numpy.typing import ArrayLike
 from scipy.special import expit, logsumexp, sici
 
 from fieldguide.reference._districts_integral import (
@@ -40,7 +41,7 @@ from fieldguide.reference._districts_integral import (
     log_ratio,
     reference_point,
 )
-from fieldguide.reference._districts_quadrature import _B_MEAN, Model, _make_plan, _Plan
+from fieldguide.reference._districts_quadrature import _B_MEAN, Model, _make_plan, _Plan, _tail_exponent
 from fieldguide.reference._marginal import Marginal
 from fieldguide.reference._protocol import ExactPosteriorError
 
@@ -65,13 +66,16 @@ _SUFFICIENT = 2e-6  # error estimate of a quantile at which nodes are enough
 _HERMITE = ((0.08, 4), (0.3, 7), (np.inf, 18))  # Gauss-Hermite nodes up to a sigma of so many scales
 
 
+Steps = tuple[float, float, float]  # in t for the spread, the mean and the inner integral
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """What a computation aims at, in posterior sds, and what it begins with."""
 
     moments: float  # largest error estimate that is not refused
     quantiles: float
-    steps: tuple[float, float, float]  # in t for the spread, the mean and the inner integral
+    steps: Steps
     nothing: float  # probability of a node that does not count
     end: float  # probability at the ends of a grid that is not worth going further for
     sufficient: float  # error estimate of a quantile at which nodes are enough
@@ -79,6 +83,13 @@ class Accuracy:
     hermite: tuple[tuple[float, int], ...]  # nodes up to a sigma of so many scales
     nodes: tuple[int, ...]  # of a group's marginal
     spread: bool = False  # whether the quantiles of sigma decide on the grid, too
+    far: float = _FAR  # sds to either end of a group's marginal, under a prior with a heavy tail
+    missing: float = 1.7  # power of the missing mass that is an error
+
+
+def _times(steps: Steps, factors: ArrayLike) -> Steps:
+    spread, mean, inner = np.multiply(steps, factors).tolist()
+    return spread, mean, inner
 
 
 def _ordinary() -> Accuracy:
@@ -98,6 +109,8 @@ EXACT = Accuracy(
     hermite=((0.03, 4), (0.1, 6), (0.3, 9), (np.inf, 20)),
     nodes=(65, 97, 193, 385, 769),
     spread=True,
+    far=3e4,
+    missing=1.0,
 )
 """As accurate as `exact_posterior`."""
 
@@ -105,7 +118,9 @@ EXACT = Accuracy(
 _PROBED = (0.05, 0.5, 0.95)  # quantiles of sigma that are looked at
 _DERIVED = ("sigma", "moments", "alpha_bar", "_alpha_bar_rows", "_alpha_bar_misfit")  # from the grid
 _THREADS = 4  # at most; more would only wait for memory
-_MANY = 1000  # kinds of groups of which a sample says where the posterior is
+_CHEBYSHEV = 11  # such nodes along sigma and along alpha_bar
+_POLYNOMIAL = 0.05  # sds of log sigma and alpha_bar, in logits, up to which so many are enough
+_MANY = 400  # kinds of groups of which a sample says where the posterior is
 _WIDER = (1.05, 1.3, 1.05)  # factors of the first steps in such a grid, which is nearly normal
 _SPARE = 7.2  # sds of log sigma to either end of a grid around a narrow posterior
 
@@ -159,6 +174,12 @@ def _close_plan(model: Model) -> _Plan | None:
     return plan
 
 
+def _fits(plan: _Plan) -> bool:
+    """Whether a grid is so narrow that integrals are polynomials on it."""
+    widths = np.ptp(plan.nodes) / (4 * _SPARE), np.exp(plan.log_scale[0])
+    return max(widths) < _POLYNOMIAL
+
+
 def _log_joint(model: Model, alpha_bar: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Log density of counts, alpha_bar and v, shape (V, A), but for a constant."""
     out = np.zeros((v.size, alpha_bar.size))
@@ -186,6 +207,29 @@ class _Nodes:
     weight: np.ndarray  # (S, A), sums to 1
     total: float  # log marginal likelihood
     step: float  # of the inner integrals
+    log_product: np.ndarray  # (S, A), of all groups' integrals
+    few: _Few | None  # the nodes at which integrals are made, if not at all of them
+
+
+@dataclass
+class _Few:
+    """Few nodes of Chebyshev's between which integrals are interpolated, on a narrow grid.
+
+    There they are as good as polynomials: nearly parabolas over a small share of their own width.
+    """
+
+    alpha_bar: np.ndarray  # (F,)
+    sigma: np.ndarray  # (F,)
+    between: np.ndarray  # (S * A, F), from these to the nodes of the grid
+
+
+def _interpolation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Chebyshev's nodes over the range of ``x``, and the matrix from values there to values at ``x``."""
+    low, high = x.min(), x.max()
+    unit = chebyshev.chebpts1(_CHEBYSHEV)
+    values = chebyshev.chebvander(unit, _CHEBYSHEV - 1)
+    matrix = chebyshev.chebvander((2 * x - low - high) / (high - low), _CHEBYSHEV - 1)
+    return (low + high + (high - low) * unit) / 2, matrix @ np.linalg.inv(values)
 
 
 @dataclass
@@ -223,11 +267,14 @@ class ManyGroups:
         self.model = model
         self.accuracy = _ordinary() if accuracy is None else accuracy
         self._tick = tick
+        heavy = np.isfinite(_tail_exponent(model.sigma_prior))
+        self._far = self.accuracy.far if heavy else _FAR
         close = _close_plan(model)
         self.plan = close or _make_plan(model, 2)
+        self._narrow = close is not None and _fits(close)
         self._told(0.2)
         steps = self.accuracy.steps
-        self._converge(tuple(np.multiply(steps, _WIDER)) if close else steps)
+        self._converge(_times(steps, _WIDER) if close else steps)
 
     def _told(self, share: float) -> None:
         if self._tick:
@@ -259,10 +306,18 @@ class ManyGroups:
     def _inner(self, nodes: _Nodes, units: np.ndarray, at: np.ndarray) -> Inner:
         """Integrals of some groups at the nodes numbered ``at``; arrays of shape (N, G)."""
         y, n = self.model.successes[units], self.model.trials[units]
+        if nodes.few is not None:
+            few, between = nodes.few, nodes.few.between[at]
+            made = integrate_effect(few.alpha_bar[:, None], few.sigma[:, None], y, n, nodes.step)
+            # the effect's mean, not its distance from alpha_bar, is the one that hardly changes
+            made.shift += few.alpha_bar[:, None]
+            out = Inner(*(between @ getattr(made, field.name) for field in fields(made)))
+            out.shift -= nodes.alpha_bar.ravel()[at, None]
+            return out
         sigma = np.repeat(nodes.sigma, nodes.alpha_bar.shape[1])
         return integrate_effect(nodes.alpha_bar.ravel()[at, None], sigma[at, None], y, n, nodes.step)
 
-    def _make(self, steps: tuple[float, float, float], reach: list[float]) -> _Nodes:
+    def _make(self, steps: Steps, reach: list[float]) -> _Nodes:
         model, plan = self.model, self.plan
         # even numbers of intervals, so that every other node is a grid of its own
         t = np.linspace(plan.low, plan.high, 2 * int(np.ceil((plan.high - plan.low) / steps[0] / 2)) + 1)
@@ -277,21 +332,33 @@ class ManyGroups:
         density = -0.5 * z**2 - np.log(model.prior_sd) - 0.5 * LOG_TWO_PI + model.log_constant
         nodes = _Nodes(
             t, model.sigma(v), mode, scale, alpha_bar, log_a + log_v[:, None],
-            density, np.empty(0), 0.0, steps[2],
+            density, np.empty(0), 0.0, steps[2], np.zeros(density.shape), None,
         )  # fmt: skip
-        everywhere = np.arange(alpha_bar.size)
+        a, s = alpha_bar.ravel(), np.repeat(nodes.sigma, t_a.size)
+        if self._narrow:
+            some_v, rows = _interpolation(v)
+            some_u, columns = _interpolation(np.sinh(t_a / _B_MEAN))
+            some_mode, some_scale = plan.ridge(some_v)
+            a = (some_mode[:, None] + some_scale[:, None] * _B_MEAN * some_u).ravel()
+            s = np.repeat(model.sigma(some_v), some_u.size)
+            nodes.few = _Few(a, s, np.kron(rows, columns))
 
         def log_product(units):
-            return self._inner(nodes, units, everywhere).log_integral @ model.count[units]
+            y, n = model.successes[units], model.trials[units]
+            made = integrate_effect(a[:, None], s[:, None], y, n, nodes.step)
+            return made.log_integral @ model.count[units]
 
-        for _, found in self._each(log_product, alpha_bar.size):
-            nodes.log_density += found.reshape(density.shape)
+        product = sum((found for _, found in self._each(log_product, a.size)), np.zeros(a.size))
+        if nodes.few is not None:
+            product = nodes.few.between @ product
+        nodes.log_product += product.reshape(density.shape)
+        nodes.log_density += nodes.log_product
         joint = nodes.log_density + nodes.log_measure
         nodes.total = float(logsumexp(joint))
         nodes.weight = np.exp(joint - nodes.total)
         return nodes
 
-    def _converge(self, steps: tuple[float, float, float]) -> None:
+    def _converge(self, steps: Steps) -> None:
         reach = [-self.plan.reach, self.plan.reach]
         aim = self.accuracy
         some = np.unique(np.linspace(0, self.model.successes.size - 1, _FEW).astype(int))
@@ -320,7 +387,7 @@ class ManyGroups:
             with np.errstate(divide="ignore"):
                 wanted = np.log(np.minimum(errors, 0.5)) / np.log(aim.moments / 16)
             ratio = np.where(errors > aim.moments / 16, np.clip(wanted, 0.4, 0.85), 1.0)
-            steps = tuple(ratio * steps)
+            steps = _times(steps, ratio)
         if not (hasattr(self, "error") and self.error < aim.moments):
             raise ExactPosteriorError(
                 f"The grid over the groups' mean and spread did not converge (error estimate "
@@ -337,7 +404,10 @@ class ManyGroups:
     @property
     def _alive(self) -> np.ndarray:
         """Numbers of the nodes that groups are asked at: those that count, and whole narrow rows."""
-        alive = self.nodes.weight > self.accuracy.nothing
+        (a, _, s), (var_a, _, var_s) = self._outer(self.nodes.weight)
+        # far out along a heavy tail what has hardly a probability has a second moment
+        far = (self.nodes.alpha_bar - a) ** 2 / var_a + ((self.nodes.sigma - s) ** 2 / var_s)[:, None]
+        alive = self.nodes.weight * np.maximum(1, far) > self.accuracy.nothing
         alive[self._thin_rows] = True
         return np.flatnonzero(alive)
 
@@ -375,13 +445,13 @@ class ManyGroups:
         rows, columns = np.array([(row + i, column + j) for i, j in ways]).T
         rows, columns = np.clip(rows, 0, weight.shape[0] - 1), np.clip(columns, 0, weight.shape[1] - 1)
         a, s = self.nodes.alpha_bar[rows, columns, None], self.nodes.sigma[rows, None]
-        worst, product = 0.0, np.zeros(rows.size)
+        worst, product = 0.0, -self.nodes.log_product[rows, columns]
         for units in self._chunks(rows.size):
             y, n = self.model.successes[units], self.model.trials[units]
             now, fine = (integrate_effect(a, s, y, n, self.nodes.step / k) for k in (1, 1.5))
             moved = np.abs(now.shift - fine.shift) / np.sqrt(fine.variance)
             worst = max(worst, moved.max(), np.abs(now.variance / fine.variance - 1).max())
-            product += (now.log_integral - fine.log_integral) @ self.model.count[units]
+            product += fine.log_integral @ self.model.count[units]
         self._inner_step = worst
         return float(max(worst, np.ptp(product)))
 
@@ -563,7 +633,7 @@ class ManyGroups:
         if unit is None:
             return self.sigma if name == "sigma" else self.alpha_bar
         mean, sd, density = self._density(unit)
-        return Marginal.from_density(density, mean, sd, mean - _FAR * sd, mean + _FAR * sd)
+        return Marginal.from_density(density, mean, sd, mean - self._far * sd, mean + self._far * sd)
 
     def pdf(self, name: str, unit: int | None) -> Callable[[np.ndarray], np.ndarray]:
         """Density of sigma, alpha_bar or one group's alpha."""
@@ -634,7 +704,7 @@ class ManyGroups:
 
     def _tabulated(self, units, log_integral, mean, sd, probs, count):
         """Quantiles of some groups, shape (Q, G), from marginals on ``count`` nodes, and their error."""
-        end = np.arcsinh(_FAR)
+        end = np.arcsinh(self._far)
         t = np.linspace(-end, end, count)
         step = t[1] - t[0]
         x = mean[:, None] + sd[:, None] * np.sinh(t)  # (G, K)
@@ -646,7 +716,8 @@ class ManyGroups:
         cdf, slope = _distribution(t, full, at)
         halved = _distribution(t[::2], 2 * full[:, ::2], at)[0]
         error = 4 * sum(np.abs(_distribution(t, half, at)[0] - cdf) ** 2 for half in halves)
-        error += np.abs(halved - cdf) ** 1.7 + missing[:, None] ** 1.7 + misfit[:, None]
+        error += np.abs(halved - cdf) ** 1.7 + misfit[:, None]
+        error += missing[:, None] ** self.accuracy.missing
         relative = error / slope * np.cosh(at)  # in sds
         value = mean[:, None] + sd[:, None] * np.sinh(at)
         return value.T, relative.max(-1)

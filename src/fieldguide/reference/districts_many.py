@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from fieldguide.priors import ALPHA_PRIOR, Prior
-from fieldguide.reference._districts_many import EXACT, ManyGroups
-from fieldguide.reference._districts_quadrature import Model, _tail_exponent
+from fieldguide.reference._districts_many import EXACT, ManyGroups, _times
+from fieldguide.reference._districts_quadrature import Model, VaryingIntercepts, _tail_exponent
 from fieldguide.reference._marginal import Marginal
 from fieldguide.reference._protocol import PROBS, ExactPosteriorError
 from fieldguide.reference.districts import _BASE, DistrictsPosterior, _check, districts_problem
 
-_FINER = 0.65  # factor of the steps where a quantile is not accurate enough
-_TRIES = 3
+_FINER = (0.65, 0.65, 0.9)  # factors of the steps where a quantile is not accurate enough
+_FEW = 300  # kinds of districts up to which marginals are tabulated one by one where that fails
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,33 @@ class ManyDistrictsPosterior(DistrictsPosterior):
     def _quantiles(self, base: str, q: tuple[float, ...]) -> np.ndarray:
         """Quantiles of sigma or alpha_bar, shape (Q,), or of all kinds of districts, shape (Q, U)."""
         engine = cast("ManyGroups", self._engine)
-        for attempt in range(_TRIES):
-            if attempt:
-                steps = np.array(engine.accuracy.steps) * [_FINER, _FINER, 0.9]
-                engine = ManyGroups(engine.model, accuracy=replace(EXACT, steps=tuple(steps)))
+        found, error, what = _ask(engine, base, q)
+        if not error < EXACT.quantiles:
+            steps = _times(EXACT.steps, _FINER)
+            engine = ManyGroups(engine.model, accuracy=replace(EXACT, steps=steps))
             found, error, what = _ask(engine, base, q)
-            if error < EXACT.quantiles:
-                return found
+        if error < EXACT.quantiles:
+            return found
+        if engine.model.successes.size <= _FEW:
+            return self._one_by_one(base, q)
         raise ExactPosteriorError(
             f"{what} is not accurate (error estimate {error:.0e} posterior sd); "
             "use less extreme probabilities or priors."
         )
+
+    def _one_by_one(self, base: str, q: tuple[float, ...]) -> np.ndarray:
+        """Quantiles from marginals that are tabulated on their own."""
+        if "one by one" not in self._known:
+            engine = VaryingIntercepts(self._engine.model)
+            exact = DistrictsPosterior(
+                self.problem, self.mean, self.sd, self.log_marginal_likelihood, self.error, engine
+            )
+            self._known["one by one"] = exact
+        exact = self._known["one by one"]
+        if base != "alpha":
+            return exact._quantile(base, None, np.array(q))
+        first = np.unique(self._engine.model.member, return_index=True)[1]
+        return np.stack([exact._quantile("alpha", int(j), np.array(q)) for j in first], axis=1)
 
     def joint_density(self, district: Any, alpha: ArrayLike, log_sigma: ArrayLike) -> xr.DataArray:
         """Refused; ask `exact_posterior` for it."""
