@@ -2,9 +2,9 @@
 
     python benchmarks/exact_at_scale.py
 
-Districts of 1 to 1000 women and of 1 to ten million, and some that are all alike. Each table is taken by a process of its own, whose
-seconds of the cores and by the wall and whose largest memory are printed, with and without quantiles,
-and how the seconds grow with the number of districts. Then the largest distance from `exact_posterior`,
+Districts of 1 to 1000 women and of 1 to ten million, and some that are all alike. Each table is taken
+by a process of its own, whose seconds of the cores and by the wall and whose largest memory are printed,
+with and without quantiles, and how the seconds grow. Then the largest distance from `exact_posterior`,
 in posterior sds.
 """
 

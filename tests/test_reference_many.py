@@ -106,7 +106,7 @@ def test_hundreds_of_districts_agree_with_a_finer_grid_without_interpolation(mon
 
     from fieldguide.reference import _districts_many, districts_many
 
-    y, n = simulated(600, 1, 10**7, 0.5)
+    y, n = simulated(520, 1, 10**6, 0.5)
     usual = fg.exact_posterior_many(y, n, sigma_prior=st.expon())
     finer = replace(_districts_many.EXACT, steps=(0.22, 0.33, 0.33), end=1e-13, nothing=1e-15)
     monkeypatch.setattr(districts_many, "EXACT", finer)
