@@ -87,8 +87,8 @@ def _checked(women: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
         empty = table[column].isna().to_numpy()
         if empty.any():
             raise SlopesError(
-                f"Row {women.index[int(empty.argmax())]}: no value in column {column!r}; fill it or leave "
-                f"the row out ({empty.sum()} such in this column)."
+                f"Row {women.index[int(empty.argmax())]}: no value in column {column!r}; fill it or "
+                f"leave the row out ({empty.sum()} such in this column)."
             )
     for column in ("urban", "use_contraception"):
         strange = ~table[column].isin([0, 1]).to_numpy()
@@ -102,7 +102,8 @@ def _checked(women: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
             endless = ~np.isfinite(table[column].to_numpy(dtype=float))
             if endless.any():
                 raise SlopesError(
-                    f"Row {women.index[int(endless.argmax())]}: column {column!r} is infinite; give a number."
+                    f"Row {women.index[int(endless.argmax())]}: column {column!r} is infinite; give a "
+                    "number."
                 )
     return table
 
@@ -338,7 +339,9 @@ def slopes_problem(
 # Average effects
 
 
-def urban_effect(draws: xr.Dataset, women: pd.DataFrame, covariates: Sequence[str] = ()) -> xr.Dataset:
+def urban_effect(
+    draws: xr.Dataset | xr.DataTree, women: pd.DataFrame, covariates: Sequence[str] = ()
+) -> xr.Dataset:
     r"""Average effect of ``urban`` on the probability of use, from draws (g-computation).
 
     For each draw every woman is given ``urban`` 1 and then 0, with her own district and covariates,
@@ -378,6 +381,7 @@ def urban_effect(draws: xr.Dataset, women: pd.DataFrame, covariates: Sequence[st
     >>> urban_effect(draws, two)["by_district"].round(3).to_numpy()
     array([0.   , 0.381])
     """
+    draws = draws.to_dataset() if isinstance(draws, xr.DataTree) else draws
     counts = count_patterns(women, covariates)
     known = [str(label) for label in draws["district"].to_numpy()]
     labels = [str(label) for label in counts["district"].unique()]
