@@ -237,9 +237,56 @@ def test_the_reply_for_the_schools_is_off_the_wall_and_the_question_on_it():
     assert "ignored" in fits["priors"]["gamma(shape = 2.5, rate = 0)"]["said"][0]
 
 
+# ---------------------------------------------------------------------------------------------
+# Varying slopes
+
+
+PUBLISHED_SLOPES = {
+    "urban_slope": {
+        "fixed": {"(Intercept)": -0.71772, "urban": 0.74118},
+        "se": {"(Intercept)": 0.10276, "urban": 0.16824},
+        "sd_intercept": 0.59395, "sd_slope": 0.81626, "correlation": -0.81651, "logLik": -1243.42509,
+    },
+    "full": {
+        "fixed": {
+            "(Intercept)": -1.71165, "urban": 0.81505, "age": -0.02652,
+            "livch1": 1.12555, "livch2": 1.36823, "livch3+": 1.35468,
+        },
+        "se": {
+            "(Intercept)": 0.15962, "urban": 0.16971, "age": 0.00800,
+            "livch1": 0.15990, "livch2": 0.17684, "livch3+": 0.18240,
+        },
+        "sd_intercept": 0.61738, "sd_slope": 0.80109, "correlation": -0.79825, "logLik": -1199.50842,
+    },
+}  # fmt: skip
+"""lme4's figures as they are published with the data, from another run of it."""
+
+
+@pytest.mark.parametrize("fit", PUBLISHED_SLOPES)
+def test_lme4_on_the_survey_is_as_published(fit):
+    found = dict(leaves(quoted("r_slopes")["fits"][fit]))
+    for path, value in leaves(PUBLISHED_SLOPES[fit]):
+        assert found[path] == pytest.approx(value, abs=2e-4), path
+
+
+@pytest.mark.slow
+def test_r_still_prints_the_quoted_figures_of_the_slopes():
+    need_r("lme4", "brms", "jsonlite", "posterior")
+    stored, fresh = quoted("r_slopes")["fits"], run("r_slopes.R")
+    expected, found = dict(leaves(stored)), dict(leaves(fresh))
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        if path[0] not in ("versions", "brms") and isinstance(value, float):
+            assert found[path] == pytest.approx(value, rel=1e-3, abs=5e-4), path
+    for name, row in stored["brms"]["posterior"].items():
+        again = fresh["brms"]["posterior"][name]
+        assert abs(again["mean"] - row["mean"]) < WIDE * np.hypot(again["mcse"], row["mcse"]), name
+
+
 PARTS = {
     "r_trial.R": {"reply", "average", "covariate", "sites", "generator", "priors", "versions"},
     "r_schools.R": {"reply", "reduced", "rePCA", "within", "df", "priors", "factor", "bayes"},
+    "r_slopes.R": {"lme4", "brms"},
 }
 
 
