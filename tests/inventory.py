@@ -93,6 +93,7 @@ ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12, ch13, ch14, ch16 = (
     "13_tools",
     "14_three_views",
     "16_your_counts",
+    "17_varying_slopes",
 )
 
 
