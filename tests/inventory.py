@@ -86,14 +86,12 @@ ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12, ch13, ch14, ch16 = (
     "06_non_centered",
     "07_the_exact_answer",
     "08_one_knob_at_a_time",
-    "09_sixty_districts",
     "10_multisite_trial",
     "11_trial_design",
     "12_singular_fit",
     "13_tools",
     "14_three_views",
     "16_your_counts",
-    "17_varying_slopes",
 )
 
 

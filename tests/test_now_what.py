@@ -152,7 +152,7 @@ def place(said, name, bare=False):
 
 
 def test_where_divergences_are_is_printed_and_the_limits_tell_neck_from_mouth(fits):
-    code, *_ = snippets("python", "Divergences")
+    _, code, *_ = snippets("python", "Divergences")
     low, high = (float(re.search(rf"([\d.]+) or {word}", PAGE).group(1)) for word in ("less", "more"))
     for fit in fits["centered"]:
         said, _ = printed(code, fit=fit)
@@ -163,9 +163,17 @@ def test_where_divergences_are_is_printed_and_the_limits_tell_neck_from_mouth(fi
     assert min(seen) > 0.5
 
 
+def test_the_diagnosis_is_that_of_a_neck_and_not_of_a_healthy_fit(fits):
+    code, *_ = snippets("python", "Divergences")
+    for fit in fits["centered"][:2]:
+        said, _ = printed(code, fit=fit)
+        assert f"{int(fit.sample_stats['diverging'].sum())} divergences" in said
+        assert "non-centered" in said
+
+
 @pytest.mark.slow
 def test_the_other_form_as_it_is_written_there_cures_the_three_districts():
-    _, code, _ = snippets("python", "Divergences")
+    _, _, code, _ = snippets("python", "Divergences")
     _, names = printed(
         code,
         groups=[str(one) for one in COUNTS.index],
