@@ -7,6 +7,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 import xarray as xr
+from chapters import run
 from scipy.special import expit, log_expit
 
 import fieldguide as fg
@@ -331,3 +332,31 @@ def test_lme4s_slopes_are_the_modes_of_its_model(women):
     slope = beta + fit["correlation"] * fit["sd_slope"] / fit["sd_intercept"] * u
     assert not women.query("district == 11")["urban"].any()
     assert stored["slopes"]["11"] == pytest.approx(slope, abs=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------
+# The model that chapter 17 writes
+
+
+@pytest.fixture(scope="module")
+def chapter_17():
+    return run("17_varying_slopes", "model")["model"]
+
+
+@pytest.mark.parametrize(("form", "switch"), [(form, [float(c) for c in FORMS[form]]) for form in FORMS])
+@pytest.mark.parametrize("effects", EFFECTS)
+def test_chapter_17s_model_is_the_packages_in_every_form(women, chapter_17, form, switch, effects):
+    model = chapter_17
+    with model:
+        pm.set_data({"c": switch, "on": 1.0, "levels": float(effects == "levels")})
+    other = slopes_model(women, parameterization=form, effects=effects)
+    first, second = (
+        f"{name}_by_district" if centered else f"z_{name}"
+        for name, centered in zip(EFFECTS[effects], FORMS[form], strict=True)
+    )
+    same = {"alpha": "intercept", "beta": "slope", "lkj": "lkj", "x": first, "v": second}
+    if effects == "slopes" or not FORMS[form][1]:  # its centered second effect is always the slope
+        assert log_density_gap(model, other, same, np.random.default_rng(2), points=5) < 1e-5
+    with model:
+        pm.set_data({"on": 0.0})
+    assert log_density_gap(model, other, same, np.random.default_rng(2), points=5) > 0.1

@@ -26,9 +26,10 @@ from outline import OUTLINE, outline, prose
 from pybtex.database import parse_file
 from pytensor.graph.traversal import ancestors
 
-from fieldguide.data import load_schools, load_three_districts
+from fieldguide.data import load_bangladesh, load_schools, load_three_districts
 from fieldguide.models import fixed_effects_model, varying_intercept_model
 from fieldguide.models.schools import schools_model
+from fieldguide.models.slopes import count_patterns, slopes_model
 from fieldguide.sphinx_ext import author_and_year
 
 STEMS = [path.stem for path in NOTEBOOKS]
@@ -215,6 +216,7 @@ SYMBOLS = {
     r"\mathrm{sd}_0": "sd_intercept",
     r"\mathrm{sd}_1": "sd_slope",
     "r": "correlation",
+    "y_i": "users",
 }
 """What the symbols of the equations are called in the models."""
 
@@ -249,6 +251,12 @@ def few_schools(form):
     return schools_model(few, parameterization=form, rows=form == "centered")
 
 
+@cache
+def few_slopes():
+    women = load_bangladesh()
+    return slopes_model(women[women["district"] < 5], parameterization="centered")
+
+
 def published_model(name):
     return run("05_tighter_priors", "models")["models"][name]
 
@@ -269,6 +277,7 @@ def models_of(name: str, exercise: bool, label: str) -> list:
         "07_the_exact_answer": lambda: [districts("centered")],
         "08_one_knob_at_a_time": lambda: [districts("deviation")],
         "12_singular_fit": lambda: [few_schools("integrated"), few_schools("centered")],
+        "17_varying_slopes": lambda: [few_slopes()],
         "book/glossary.md": lambda: [districts("centered")],
     }[name]()
 
@@ -345,8 +354,12 @@ def nearest(model, expression) -> set[str]:
 
 def agrees(model, variable: str, distribution: str, parameters: list[str]) -> bool:
     """Tell whether a line of an equation is what a model's graph says."""
-    name = SYMBOLS[variable]
     names = {v.name for v in [*model.free_RVs, *model.observed_RVs]}
+    if "lkj" in names and variable in (r"\sigma_a", r"\sigma_b", "r", "(a_j, b_j)"):
+        return agrees_of_slopes(model, variable, distribution, parameters)
+    name = SYMBOLS[variable]
+    if "lkj" in names:
+        name = {"alpha": "intercept", "beta": "slope"}.get(name, name)
     if distribution == "LKJ":  # of two effects: (1 + r) / 2 is Beta(eta, eta)
         family, said = said_by_graph(model, "half") if "half" in names else ("", [])
         return family == "Beta" and said == [[float(parameters[0])]] * 2
@@ -359,6 +372,24 @@ def agrees(model, variable: str, distribution: str, parameters: list[str]) -> bo
     return all(map(fits, parameters, said))
 
 
+def agrees_of_slopes(model, variable: str, distribution: str, parameters: list[str]) -> bool:
+    """Tell the same of a line on the districts' two effects, their sds or their correlation."""
+    *_, eta, sds = model["lkj"].owner.inputs
+    if variable == "(a_j, b_j)":  # the second given the first
+        first = said_by_graph(model, "intercept_by_district")
+        second = said_by_graph(model, "slope_by_district")
+        given = {"slope", "lkj", "intercept", "intercept_by_district"}
+        expected = ("Normal", [{"intercept"}, {"lkj"}]), ("Normal", [given, {"lkj"}])
+        told = ("Normal", [r"(\alpha, \beta)", r"\Sigma"])
+        return (first, second) == expected and (distribution, parameters) == told
+    numbers = [float(parameter) for parameter in parameters]
+    if variable == "r":
+        return distribution == "LKJ" and numbers == [float(eta.eval())]
+    (scale,) = sds.owner.op.dist_params(sds.owner)
+    same_family = distribution == sds.owner.op.name.capitalize()
+    return same_family and set(numbers) == set(1 / np.unique(scale.eval()))
+
+
 def fits(parameter: str, said) -> bool:
     """Tell whether one parameter of an equation is that of the graph."""
     try:
@@ -367,6 +398,9 @@ def fits(parameter: str, said) -> bool:
         pass
     if parameter == "n_j":
         return said == sorted(load_three_districts()["women"])
+    if parameter == "n_i":
+        women = load_bangladesh()
+        return said == np.unique(count_patterns(women[women["district"] < 5])["women"]).tolist()
     symbols = {
         r"p_j": {"alpha"},  # through its logit, which the same equation defines
         r"p_i": {"alpha"},
@@ -374,6 +408,7 @@ def fits(parameter: str, said) -> bool:
         r"\text{logit}^{-1}\alpha": {"alpha"},
         r"\Sigma": {"chol", "cov", "lkj", "sd_intercept", "sd_slope", "correlation"},
         r"a_{j} + b_{j} \mathrm{ses}_i": {"beta", "u"},
+        r"\mathrm{logit}^{-1}(a_{j} + b_{j} \mathrm{urban}_i)": {"district_intercept", "district_slope"},
     }
     expected = symbols.get(squeezed(parameter), {SYMBOLS.get(parameter)})
     if parameter.startswith("p_") and isinstance(said, set):
