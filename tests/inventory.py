@@ -23,6 +23,7 @@ from fieldguide.course.reports import ALIKE
 from fieldguide.course.sandbox import Limits
 from fieldguide.data import (
     QUESTION_SITES,
+    count_by_district,
     load_bangladesh,
     load_schools,
     load_three_districts,
@@ -38,7 +39,7 @@ from fieldguide.published import NAMES, published
 from fieldguide.reference import exact_posterior, schools_posterior
 from fieldguide.reml import cross_products
 from fieldguide.scores import SMALL_SIGMA, THRESHOLDS, is_wrong
-from fieldguide.studies import districts, studies, trial
+from fieldguide.studies import districts, rows, sixty, studies, trial
 from fieldguide.studies.schools import SHARES
 
 RIGHT = ("non-centered", "centered with care", "Bambi")
@@ -77,7 +78,7 @@ WORDS = dict(
     4000: "four thousand",
 }
 
-ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12, ch13, ch14, ch16 = (
+ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch9, ch10, ch11, ch12, ch13, ch14, ch16, ch17 = (
     "01_data",
     "02_fixed_effects",
     "03_centered",
@@ -86,12 +87,14 @@ ch1, ch2, ch3, ch4, ch5, ch6, ch7, ch8, ch10, ch11, ch12, ch13, ch14, ch16 = (
     "06_non_centered",
     "07_the_exact_answer",
     "08_one_knob_at_a_time",
+    "09_sixty_districts",
     "10_multisite_trial",
     "11_trial_design",
     "12_singular_fit",
     "13_tools",
     "14_three_views",
     "16_your_counts",
+    "17_varying_slopes",
 )
 
 
@@ -127,6 +130,10 @@ def raw(district: int) -> str:
 
 survey, students = load_bangladesh(), load_schools()
 labels = survey["district"]
+all_districts = count_by_district(survey)
+everyone = len(all_districts)
+silent = all_districts.query("users == 0")["women"].idxmin()  # the smallest without a user
+largest = all_districts["women"].idxmax()
 missing_label = (set(range(1, labels.max() + 1)) - set(labels)).pop()
 
 
@@ -760,6 +767,34 @@ TEXT: dict[str, list[str]] = {
         "fewer than 1 in {factorial_seeds} seeds is wrong",
         "an effective draw cost under {prior('mme0')}?",
     ],
+    ch9: [
+        "# {Word(everyone)} districts",
+        "The survey has {word(everyone)} districts",
+        "From one estimate to {word(everyone)} strangers",
+        "usually costs {word(everyone)} more fits",
+        "three districts and not with {word(everyone)}.",
+        "from two to {word(max(sixty.NUMBERS))}, subsets",
+        "were asked in district {silent},",
+        "more than a {'hundred'} women?",
+        "Fix the number at {word(arguments(ch9, 'phase.BySize', 1)[0])},",
+        "And {'ten thousand'} districts?",
+        "Here are two {'thousand'} districts",
+        "District 3 and district {largest} both",
+        "with a {'hundred'} women would stay",
+        "With {word(everyone)} districts the prior",
+        "has {'sixty'} clinics with {'ten thousand'} patients each",
+        "matters against {'ten thousand'} patients per clinic",
+        "Take {prior_name(scipy.stats.halfnorm(scale=assigned(ch9, 'priors')[0]))},",
+        "{prior_name(scipy.stats.halfnorm(scale=assigned(ch9, 'priors')[1]))} and "
+        "{prior_name(SIGMA_PRIOR)}, with",
+        "prints the {'ten'} districts",
+        "among the lowest {'ten'} before",
+        "{'Six hundred'} women can be asked: {'twenty'} in each of {'thirty'} districts, or "
+        "{'two hundred'} in",
+        "so {'thirty'} say far more",
+        "{'Thirty'} districts are also",
+        "with {'two hundred'} women each know",
+    ],
     ch10: [
         "`{asked()}` on the standard deviations",
         "{Word(2 * len(sites))} binomial counts",
@@ -892,6 +927,7 @@ TEXT: dict[str, list[str]] = {
         "CC BY {4.0}",
     ],
     "CONTRIBUTING.md": [
+        "`studies/{'sixty'}.py`",
         "how many of {all_fits['factorial']} fits are wrong",
         "makes {len(districts.reduced_design())} of the fits again",
         "a chapter on {word(labels.nunique())} districts",
@@ -900,6 +936,9 @@ TEXT: dict[str, list[str]] = {
         "in lines of at most {WIDEST} characters",
     ],
     "data/README.md": [
+        "on 2 to {max(sixty.NUMBERS)} districts of the survey; on simulated districts of 1 to "
+        "{format(max(sixty.WOMEN), ',')} women",
+        "from {min(rows.ROWS)} women to {'ten million'}",
         f"Women of the {SURVEY} Bangladesh Fertility Survey: {{len(survey)}} rows, "
         "{labels.nunique()} districts (labelled {labels.min()} to {labels.max()}; none is labelled "
         "{missing_label}), {survey['use_contraception'].sum()} women using contraception",
@@ -973,7 +1012,12 @@ TEXT: dict[str, list[str]] = {
         "Below {T['bfmi']} a chain crosses",
         "for its {percent(tail)} and {percent(1 - tail)} quantiles",
     ],
-    "book/index.md": [f"the {SURVEY} Bangladesh Fertility Survey, with {THREE} women"],
+    "book/index.md": [
+        f"the {SURVEY} Bangladesh Fertility Survey, with {THREE} women",
+        "on to all {word(everyone)} districts",
+    ],
+    "book/teaching/objectives.md": ["[{Word(everyone)} districts]"],
+    ch17: ["{'LKJ(1)'} is flat for two effects", "The density of {'LKJ(2)'} for two effects"],
 }
 
 DRAWS = "{kept(ch3)}"
@@ -1175,6 +1219,44 @@ CODE: dict[str, list[str]] = {
         "times as much. (It ran at {default_target}, and was not without",
         "of {study_kept()} in the median.) And",
     ],
+    ch9: [
+        "means with {summary_interval()} intervals, and complete",
+        "district {silent}, where none does",
+        "more than a {'hundred'} women were asked the two",
+        "where fewer than {'ten'}, they",
+        "that of district {largest}, with",
+        "one estimate for {word(everyone)} places",
+        "to match: {word(everyone)} strangers",
+        "({summary_interval()}), and the partially",
+        "({summary_interval()}). Complete pooling",
+        "lie in their {summary_interval()} interval",
+        "inside the exact {summary_interval()} interval",
+        "from 3, 5, {assigned(ch9, 'sizes')[2]}, {assigned(ch9, 'sizes')[3]} and all {everyone}",
+        "from all {word(everyone)}, … and …. What",
+        "below {0.1}, where the funnel's neck",
+        "with {word(assigned(ch9, 'sizes')[2])} …, with all",
+        "below a spread of {0.1} and",
+        "k̂: above {0.7} (filled)",
+        "with eight, … with {'twenty'} and … with all {word(everyone)} (median",
+        "with {word(everyone)} …. The second panel",
+        "times with {word(everyone)}. The survey's",
+        "against … with {word(everyone)}, on the machine",
+        "in {word(arguments(ch9, 'phase.BySize', 1)[0])} simulated districts",
+        "with {'ten thousand'} the centered one",
+        "times with {'ten thousand'}.",
+        "({'95%'} interval … to …) and not",
+        "at the {'5%'} quantile of σ's posterior, below which one draw in {'twenty'} has to go",
+        "survey of {word(arguments(ch9, 'phase.Phase')[0])} districts, by",
+        "and its {'5%'} quantile. The rule",
+        "σ, {'5%'} ¶",
+        "spread and its {'5%'} quantile, and which",
+        "All {word(everyone)} lie close",
+        "{Word(everyone)} real districts",
+        "over all {word(everyone)} it yields",
+        "over {'twenty'} … times (median)",
+        "with {word(everyone)}, in the median",
+        "In {word(arguments(ch9, 'phase.Phase')[0])} districts the",
+    ],
     ch10: [
         "transitions of {trial_kept()} on average at the default adapt_delta "
         "(at most …), and … at {late_target()} or "
@@ -1294,6 +1376,12 @@ CODE: dict[str, list[str]] = {
         "lie where {percent(schools_shares()[1])} should",
     ],
     ch14: ["median and {interval(ch14)} interval."],
+    ch17: [
+        "per {1000} gradients",
+        "with its {interval(ch17)} interval. Hollow",
+        "`family = {'binomial()'}`",
+        "under {'LKJ(2)'}, … under {'LKJ(1)'}",
+    ],
 }
 
 FACTS = {name: thing for name, thing in globals().items() if not name.startswith("_")}

@@ -276,6 +276,7 @@ def models_of(name: str, exercise: bool, label: str) -> list:
         ],
         "07_the_exact_answer": lambda: [districts("centered")],
         "08_one_knob_at_a_time": lambda: [districts("deviation")],
+        "09_sixty_districts": lambda: [districts("centered")],
         "12_singular_fit": lambda: [few_schools("integrated"), few_schools("centered")],
         "17_varying_slopes": lambda: [few_slopes()],
         "book/glossary.md": lambda: [districts("centered")],
