@@ -1237,6 +1237,7 @@ CODE: dict[str, list[str]] = {
         "with {word(assigned(ch9, 'sizes')[2])} …, with all",
         "below a spread of {0.1} and",
         "k̂: above {0.7} (filled)",
+        "k̂ above {0.7} ¶",
         "with eight, … with {'twenty'} and … with all {word(everyone)} (median",
         "with {word(everyone)} …. The second panel",
         "times with {word(everyone)}. The survey's",
