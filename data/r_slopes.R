@@ -44,27 +44,39 @@ no_correlation <- glmer(
 )
 anova(no_correlation, urban_slope)
 # [end]
+
+# [counts: lme4]
+counts <- aggregate(
+  cbind(users = use, women = 1) ~ district + urban,
+  data = women, FUN = sum
+)
+from_counts <- glmer(
+  cbind(users, women - users) ~ urban + (urban | district),
+  data = counts, family = binomial,
+  # lme4 counts lines, and has fewer of them here than district effects
+  control = glmerControl(check.nobs.vs.nRE = "ignore")
+)
+# [end]
 fits <- list(
   urban_slope = use ~ urban + (urban | district),
   full = use ~ urban + age + livch + (urban | district),
   no_correlation = use ~ urban + (urban || district))
+refused <- tryCatch(update(from_counts, control = glmerControl()), error = conditionMessage)
 out <- lapply(fits, function(formula) {
   one <- heard(function() glmer(formula, data = women, family = binomial))
   c(list(formula = paste(deparse(formula), collapse = "")), figures(one$fit), list(said = one$said))
 })
 test <- anova(no_correlation, urban_slope)
 out$correlation_test <- list(chisq = test$Chisq[2], df = test$Df[2], p = test[["Pr(>Chisq)"]][2])
+out$from_counts <- c(figures(from_counts), list(refused = refused))
 slopes <- coef(urban_slope)$district$urban
 out$slopes <- setNames(as.list(slopes), rownames(coef(urban_slope)$district))
 
 # [brms]
 library(brms)
-counts <- aggregate(
-  cbind(use, women = 1) ~ district + urban, data = women, FUN = sum
-)
 # "0 + Intercept": the prior is on the intercept as it stands, rural women
 posterior <- brm(
-  use | trials(women) ~ 0 + Intercept + urban + (urban | district),
+  users | trials(women) ~ 0 + Intercept + urban + (urban | district),
   data = counts, family = binomial(),
   prior = prior(normal(0, 1.5), class = b, coef = Intercept) +
     prior(normal(0, 1), class = b, coef = urban) +
@@ -72,6 +84,26 @@ posterior <- brm(
   cores = 2, seed = 1, refresh = 0
 )
 # [end]
+
+# [average: lme4, brms]
+# lme4: from the estimates, without an interval
+mean(
+  predict(urban_slope, transform(women, urban = 1), type = "response") -
+    predict(urban_slope, transform(women, urban = 0), type = "response")
+)
+# brms: draw by draw; a column of the matrix for each line of counts
+probability <- function(x) {
+  posterior_epred(posterior, transform(counts, urban = x, women = 1))
+}
+effect <- probability(1) - probability(0)
+average <- effect %*% counts$women / sum(counts$women)
+quantile(average, c(0.055, 0.5, 0.945))
+# [end]
+out$average <- list(
+  lme4 = mean(predict(urban_slope, transform(women, urban = 1), type = "response") -
+                predict(urban_slope, transform(women, urban = 0), type = "response")),
+  brms = list(mean = mean(average), low = unname(quantile(average, 0.055)),
+              high = unname(quantile(average, 0.945))))
 names <- c("^b_", "^sd_", "^cor_")
 drawn <- posterior::as_draws_array(posterior, variable = names, regex = TRUE)
 out$brms <- list(
@@ -80,6 +112,14 @@ out$brms <- list(
     values <- posterior::extract_variable_matrix(drawn, name)
     list(mean = mean(values), mcse = posterior::mcse_mean(values), sd = sd(values))
   }))
+
+
+# [interval: lme4]
+confint(urban_slope, parm = "theta_", oldNames = FALSE)
+# [end]
+urban_slope <- update(urban_slope)  # the profile leaves its own parameters in the fit
+profile <- suppressMessages(confint(urban_slope, parm = "theta_", oldNames = FALSE))
+out$correlation_interval <- as.list(unname(profile[grep("^cor", rownames(profile)), ]))
 
 rounded <- function(x) if (is.list(x)) lapply(x, rounded) else if (is.double(x)) signif(x, 8) else x
 packages <- c("lme4", "brms")

@@ -529,7 +529,7 @@ class Phase:
             for name, case in cases().iterrows():
                 ax.plot(case["information"], case["spread"], "D", color="#000000", mec="#ffffff", ms=8)
                 ax.annotate(
-                    str(name),
+                    str(name).partition(" ")[0].removesuffix("'s"),
                     (case["information"], case["spread"]),
                     _PLACES.get(str(name), (8, 6)),
                     textcoords="offset points",
@@ -541,7 +541,7 @@ class Phase:
         ax.minorticks_off()
         ax.set(
             xlabel="information per district, n p (1 − p) (1 / logit²)",
-            ylabel="true spread between districts, σ (logit)",
+            ylabel="spread between districts, σ (logit)",
         )
         square: Any = {"marker": "s", "ls": "none", "mew": 0}
         handles = [

@@ -118,9 +118,8 @@ def plot_ordered(
         ax.vlines(at, *ends.transpose("bound", "district").values, color=COLORS[hue], lw=width)
         ax.plot(at, mean[name][order], mark, color=COLORS[hue], ms=size, label=name)
     ax.axhline(everybody, color=COLORS["exact"], lw=1, ls="--", label="complete pooling")
-    for district in named:
-        ax.annotate(str(district), (list(order).index(district), 0.02), ha="center", fontsize=10)
-    ax.set(ylim=(0, 1), xticks=[], ylabel="share who use contraception")
+    ax.set_xticks([order.get_loc(district) for district in named], [str(d) for d in named])
+    ax.set(ylim=(0, 1), ylabel="share who use contraception")
     ax.set_xlabel("districts, from the lowest rate to the highest")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     fig.legend(loc="outside upper left", ncols=3)
