@@ -34,6 +34,7 @@ from fieldguide.dictionary import SCHOOLS
 from fieldguide.figures import CONTOUR_SHARES
 from fieldguide.fits import sample, sample_seeds
 from fieldguide.models.schools import LKJ_ETA, PRIORS
+from fieldguide.models.slopes import SlopesPriors
 from fieldguide.priors import ALPHA_PRIOR, SIGMA_PRIOR, TrialPriors, prior_name, written
 from fieldguide.published import NAMES, published
 from fieldguide.reference import exact_posterior, schools_posterior
@@ -1385,7 +1386,11 @@ CODE: dict[str, list[str]] = {
     ch17: [
         "per {1000} gradients",
         "with its {interval(ch17)} interval. Hollow",
-        "`family = {'binomial()'}`",
+        "a mean with its {interval(ch17)} interval, as",
+        "Its profile interval ({'95%'}) goes",
+        "for {'ten'} years",
+        "coefficients, {prior_name(SlopesPriors().covariate)}, draw",
+        "from {'ten thousand'} on, count",
         "under {'LKJ(2)'}, … under {'LKJ(1)'}",
     ],
 }

@@ -1,4 +1,4 @@
-"""Pictures of no, partial and complete pooling: what each says of every district."""
+"""Pictures of no, partial and complete pooling, of rates and of effects, and of what a fit costs."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def plot_ordered(
         ax.vlines(at, *ends.transpose("bound", "district").values, color=COLORS[hue], lw=width)
         ax.plot(at, mean[name][order], mark, color=COLORS[hue], ms=size, label=name)
     ax.axhline(everybody, color=COLORS["exact"], lw=1, ls="--", label="complete pooling")
-    ax.set_xticks([order.get_loc(district) for district in named], [str(d) for d in named])
+    ax.set_xticks([list(order).index(district) for district in named], [str(d) for d in named])
     ax.set(ylim=(0, 1), ylabel="share who use contraception")
     ax.set_xlabel("districts, from the lowest rate to the highest")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
@@ -337,6 +337,100 @@ def plot_left_out(
         f"Dots around a line at zero. {warned.sum()} of {len(gap)} districts are warned of; the largest "
         f"difference is {gap[largest]:+.2f}. District {named} has a k-hat of "
         f"{k_hat[named]:.2f} and a difference of {gap[named]:+.2f}."
+    )
+
+
+def plot_shares(shares: pd.DataFrame, sizes: pd.DataFrame) -> tuple[Figure, str]:
+    """Draw the share of users among urban women against that among rural women, by district.
+
+    Parameters
+    ----------
+    shares, sizes : DataFrame
+        Share of users, and number of women, by district (rows) and kind of place (0 rural, 1 urban);
+        districts without women of one kind are left out.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    alt : str
+    """
+    both = shares.notna().all(axis=1)
+    fig, ax = plt.subplots(figsize=(6.4, 3.9))
+    ax.axline((0, 0), slope=1, color="0.6", lw=1)
+    rural, urban = shares[both].T.to_numpy()
+    ax.scatter(rural, urban, 4 * sizes.loc[both, 1].to_numpy(), color="k", alpha=0.5)
+    ax.set(xlabel="share of users, rural women", ylabel="share of users, urban women")
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    return fig, (
+        f"A scatter plot of {both.sum()} districts. {(urban > rural).sum()} of them lie above the line, "
+        f"and the urban shares run from {urban.min():.0%} to {urban.max():.0%}; the marks at both ends "
+        "are small."
+    )
+
+
+def plot_effects(effect: xr.DataArray, average: float, hollow: Sequence[str]) -> tuple[Figure, str]:
+    """Draw every district's effect with its 89% interval, in order.
+
+    Parameters
+    ----------
+    effect : DataArray (chain, draw, district)
+        Draws of a difference of probabilities.
+    average : float
+        Over all women.
+    hollow : sequence of str
+        Districts whose circles are hollow.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    alt : str
+    """
+    over = ("chain", "draw")
+    ordered = effect.isel(district=np.argsort(effect.mean(over).to_numpy()))
+    mean, place = ordered.mean(over).to_numpy(), np.arange(ordered.sizes["district"])
+    low, high = ordered.quantile([0.055, 0.945], over).to_numpy()
+    fig, ax = plt.subplots(figsize=(6.4, 3.6))
+    ax.vlines(place, low, high, color="0.7", lw=1.5)
+    lacking = np.isin(ordered["district"], hollow)
+    for where, face in ((~lacking, COLORS["exact"]), (lacking, "white")):
+        ax.plot(place[where], mean[where], "o", ms=4.5, mfc=face, mec="k")
+    ax.axhline(average, color="0.4", lw=1, ls="--")
+    ax.set(xlabel="districts, in order of their effect", xticks=[], ylabel="difference of probabilities")
+    return fig, (
+        f"Effects of {len(place)} districts in order, from {mean[0]:.2f} to {mean[-1]:.2f} around an "
+        f"average of {average:.2f}; {int((low > 0).sum())} intervals lie above zero."
+    )
+
+
+def plot_gradients(costs: pd.DataFrame) -> tuple[Figure, str]:
+    """Draw the seconds of a gradient by the length of the table, as rows and as counts.
+
+    Parameters
+    ----------
+    costs : DataFrame
+        The stored table ``rows``.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    alt : str
+    """
+    fig, axs = plt.subplots(1, 2, figsize=(6.4, 3.2), sharey=True)
+    titles = {"district": "district alone", "covariates": "with covariates"}
+    looks = {"rows": ("o-", "a line per woman"), "counts": ("s--", "counts")}
+    said = []
+    for ax, (kind, title) in zip(axs, titles.items(), strict=True):
+        for form, (look, label) in looks.items():
+            part = costs[(costs["model"] == kind) & (costs["form"] == form)].sort_values("rows")
+            ax.plot(part["rows"], part["gradient_seconds"], look, color="0.3", label=label)
+            last: Any = part.iloc[-1]
+            said.append(f"{title}, {label}: {1e6 * last['gradient_seconds']:,.0f} microseconds")
+        ax.set(xscale="log", yscale="log", title=title, xlabel="women")
+    axs[0].set_ylabel("seconds per gradient")
+    fig.legend(*axs[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+    return fig, (
+        "Two panels of seconds per gradient against women; counts are flat. At "
+        f"{costs['rows'].max():,} women: {'; '.join(said)}."
     )
 
 
