@@ -393,7 +393,7 @@ def plot_effects(effect: xr.DataArray, average: float, hollow: Sequence[str]) ->
     ax.vlines(place, low, high, color="0.7", lw=1.5)
     lacking = np.isin(ordered["district"], hollow)
     for where, face in ((~lacking, COLORS["exact"]), (lacking, "white")):
-        ax.plot(place[where], mean[where], "o", ms=4.5, mfc=face, mec="k")
+        ax.plot(place[where], mean[where], "ok", ms=4.5, mfc=face)
     ax.axhline(average, color="0.4", lw=1, ls="--")
     ax.set(xlabel="districts, in order of their effect", xticks=[], ylabel="difference of probabilities")
     return fig, (
