@@ -141,6 +141,18 @@ def test_any_name_can_be_drawn():
     assert {found.figure().axes[0].get_xlabel(), found.figure().axes[0].get_ylabel()} == set(values)
 
 
+@pytest.mark.parametrize("largest", [1e300, 1.7e308])
+@pytest.mark.parametrize("seed", range(4))
+def test_values_at_the_end_of_the_numbers_are_drawn(largest, seed):
+    """Their margins on an axis, and their ratio, are beyond what a number can hold."""
+    rng = np.random.default_rng(seed)
+    chains, size = (1, 2) if seed % 2 else (4, 60)
+    values = {name: np.abs(rng.normal(size=(chains, size))) for name in ("sigma", "mu")}
+    values["mu"][0, 0] = largest
+    hit = rng.random((chains, size)) < 0.3
+    all_said(draws_of({"diverging": hit}, **values, a=rng.normal(size=(chains, size, 3))))
+
+
 def test_nothing_is_diagnosed_of_draws_that_are_not_finite_or_do_not_move():
     rng = np.random.default_rng(1)
     lost = np.full((4, 100), np.nan)

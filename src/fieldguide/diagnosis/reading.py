@@ -6,6 +6,7 @@ sentence, and what is missing is said in notes. Long chains are thinned while th
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import gc
 import glob
@@ -182,7 +183,7 @@ def read_draws(
                 "the file is damaged or cut short, so write it again" if name else "give a fit's draws"
             )
             sentence = f"{place}the draws could not be read ({why}); {what}."
-        gc.collect()  # tasks that failed are told of when they are deleted
+        _end_tasks()
     raise DrawsError(sentence)
 
 
@@ -195,6 +196,19 @@ def _silent_tasks() -> Iterator[None]:
         yield
     finally:
         logger.disabled = was
+
+
+def _end_tasks() -> None:
+    """Wait for what is still being read of a Zarr store; a failed task is told of when it is deleted."""
+    if "zarr" in sys.modules:
+        from zarr.core.sync import sync
+
+        async def others() -> None:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*left, return_exceptions=True)
+
+        sync(others())
+    gc.collect()
 
 
 def _name(source: Any) -> str:

@@ -461,7 +461,7 @@ class Diagnosis:
         return "chains", str(m.parameters["rhat"].fillna(0).idxmax()), ""
 
     def _of(self, name: str) -> np.ndarray:
-        return element(self.draws.posterior, name)
+        return np.clip(element(self.draws.posterior, name), -1e300, 1e300)  # ends of Matplotlib's axes
 
     @property
     def caption(self) -> str:
@@ -549,7 +549,7 @@ class Diagnosis:
             at = hit.transpose("chain", "draw").values.astype(bool)
             ax.plot(x[at], y[at], "x", color=COLORS["divergent"], ms=5, mew=1.2, label="divergent")
             ax.legend(loc="best", markerscale=1.5)
-        if (y > 0).all() and y.max() / y.min() > 20:
+        if 1e-100 < y.min() < y.max() / 20 < 1e100:  # beyond it, margins of a log scale overflow
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter("{x:g}")
         ax.set_xlabel(first, parse_math=False)
