@@ -154,7 +154,7 @@
 
   /**
    * The posterior of log sigma, tabulated; the form of `model` does not matter.
-   * @returns plain object for `belowLogSigma` and `jointDensity`
+   * @returns plain object for the functions below
    */
   function exact(model) {
     let guess = model.alphaPrior.mean;
@@ -219,9 +219,19 @@
     return Math.min(1, sum * step);
   }
 
-  /** Posterior density of log sigma. */
-  const logSigmaDensity = (posterior, logSigma) =>
-    Math.exp(row(posterior.model, logSigma, 0).logMass - posterior.logMarginal);
+  /** Rows at given values of log sigma, for `logSigmaDensity` and, in any form, `jointDensity`. */
+  function rowsAt(posterior, logSigmas) {
+    let guess = posterior.model.alphaPrior.mean;
+    return logSigmas.map((logSigma) => {
+      const made = row(posterior.model, logSigma, guess);
+      guess = made.mode;
+      return made;
+    });
+  }
+
+  /** Posterior density of log sigma at each row. */
+  const logSigmaDensity = (posterior, rows) =>
+    rows.map((made) => Math.exp(made.logMass - posterior.logMarginal));
 
   /**
    * Function of alpha_bar that writes the log of its prior times all integrals but district j's, and
@@ -269,17 +279,15 @@
 
   /**
    * Posterior density of (x_j, log sigma) in the coordinates of `model` (x_j is alpha_j if it is the
-   * centered form's), as one array of densities over `xs` for each log sigma.
+   * centered form's), as one array of densities over `xs` for each row.
    */
-  function jointDensity(posterior, model, j, xs, logSigmas) {
+  function jointDensity(posterior, model, j, xs, rows) {
     const [y, n] = [model.successes[j], model.trials[j]];
     const [a, b] = [model.location[j], model.power[j]];
-    let guess = posterior.model.alphaPrior.mean;
     const { sinh, cosh, step } = NODES.joint;
     const rest = [0, 0, 0];
-    return logSigmas.map((logSigma) => {
-      const made = row(posterior.model, logSigma, guess);
-      guess = made.mode;
+    return rows.map((made) => {
+      const { logSigma } = made;
       const other = others(made, j);
       const precision = Math.exp(-2 * b * logSigma);
       const scale = Math.exp((1 - b) * logSigma);
@@ -316,5 +324,7 @@
     });
   }
 
-  Object.assign(explorer, { exact, belowLogSigma, logSigmaDensity, jointDensity, effectIntegral });
+  Object.assign(explorer, {
+    exact, belowLogSigma, rowsAt, logSigmaDensity, jointDensity, effectIntegral,
+  });
 })((globalThis.fieldguideExplorer ??= {}));
