@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from functools import cache
 
+import jsonschema
 import numpy as np
 import pytest
 import scipy.stats
@@ -13,6 +14,7 @@ from conftest import BROWSER, ROOT
 from pytensor.scalar.basic import autocast_float_as
 from scipy.special import expit, log_expit, logsumexp
 
+from fieldguide.fits import sample_seeds
 from fieldguide.models import centering_weights, varying_intercept_model
 from fieldguide.nuts import RULES, NoUTurn
 from fieldguide.priors import half_student_t
@@ -20,7 +22,7 @@ from fieldguide.reference import exact_posterior
 
 SCRIPTS = [
     ROOT / "book" / "_static" / "explorer" / f"{name}.js"
-    for name in ("random", "posterior", "leapfrog", "nuts", "exact", "contours")
+    for name in ("random", "posterior", "leapfrog", "nuts", "exact", "contours", "presets")
 ]
 NODE = shutil.which("node")
 Y, N = [30, 7, 2], [117, 20, 2]
@@ -361,6 +363,58 @@ def test_short_steps_in_a_partial_form_give_the_exact_shares(run):
         assert (drawn[:, 1] < math.log(limit)).mean() == pytest.approx(share, abs=0.05)
 
 
+@cache
+def presets():
+    """A fit of the centered form as a preset, with its divergences."""
+    model = varying_intercept_model(Y, N, parameterization="centered")
+    kept = {"store_mass_matrix": True, "store_unconstrained": True, "save_warmup": True}
+    (fit,) = sample_seeds(model, [5], cores=1, **kept)
+    stats = fit["sample_stats"]
+    metric = fit["warmup_sample_stats"]["mass_matrix_inv"]
+    chains = [
+        {
+            "step": float(stats["step_size_bar"].isel(chain=chain, draw=-1)),
+            "scale": metric.isel(chain=chain).dropna("draw").isel(draw=-1).values.tolist(),
+            "position": stats["unconstrained_draw"].isel(chain=chain, draw=-1).values.tolist(),
+        }
+        for chain in range(fit["posterior"].sizes["chain"])
+    ]
+    attempt = {
+        "id": "centered",
+        "label": "centered",
+        "page": "notebooks/03_centered.html",
+        "form": "centered",
+        "sigmaPrior": PRIORS["Exponential(1)"][1],
+        "divergences": int(stats["diverging"].sum()),
+        "transitions": stats["diverging"].size,
+        "chains": chains,
+    }
+    alpha_prior = {"mean": 0, "sd": 1.5}
+    return {**COUNTS, "district": ["1", "2", "3"], "alphaPrior": alpha_prior, "attempts": [attempt]}
+
+
+def test_a_preset_of_a_fit_diverges_as_often_as_the_fit(run):
+    schema = json.loads((SCRIPTS[0].parent / "presets.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(presets())
+    counts = run(
+        """(e, given) => Array.from({length: 30}, (_, seed) =>
+          given.attempts[0].chains.reduce((sum, _, chain) => {
+            const {model, settings, start} = e.preset(given, "centered", chain);
+            const target = (q, g) => e.logDensity(model, q, g);
+            return sum + e.sample(target, start, settings, e.seeded(seed, chain), 1000).divergences;
+          }, 0))""",
+        presets(),
+    )
+    attempt = presets()["attempts"][0]
+    assert attempt["transitions"] == 4000
+    assert min(counts) / 1.2 < attempt["divergences"] < 1.2 * max(counts)
+    assert np.median(counts) > 20
+    missing = (
+        "(e, given) => { try { e.preset(given, 'none'); } catch (error) { return error.message; } }"
+    )
+    assert "no chain 0 of an attempt none" in run(missing, presets())
+
+
 EXACT = """(e, {settings, district, xs, ys}) => {
   const posterior = e.exact(e.posterior(settings)), rows = e.rowsAt(posterior, ys);
   return [
@@ -376,15 +430,21 @@ TABLES = {
 }
 
 
+@cache
+def referred(table, prior):
+    reference = exact_posterior(*TABLES[table], sigma_prior=PRIORS[prior][0])
+    ends = reference.quantile([0.001, 0.999], "alpha")["alpha"].transpose("district", "quantile")
+    return reference, ends.to_numpy().tolist()
+
+
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("table", TABLES)
 def test_exact_density_and_share_are_those_of_the_reference(run, table, prior):
     y, n = TABLES[table]
-    reference = exact_posterior(y, n, sigma_prior=PRIORS[prior][0])
+    reference, ends = referred(table, prior)
     ys = np.linspace(-6, 3, 31)
     for district in range(2):
-        low, high = reference.quantile([0.001, 0.999], "alpha")["alpha"].sel(district=district + 1)
-        xs = np.linspace(float(low), float(high), 41)
+        xs = np.linspace(*ends[district], 41)
         counts = {"successes": y, "trials": n}
         settings = settings_of("centered", prior, counts)
         given = {"settings": settings, "district": district, "xs": xs.tolist(), "ys": ys.tolist()}
@@ -394,6 +454,7 @@ def test_exact_density_and_share_are_those_of_the_reference(run, table, prior):
         np.testing.assert_allclose(below, reference.cdf("sigma", np.exp(ys)), atol=1e-5)
 
 
+@cache
 def brute_density(x, log_sigma, district, location, power, marginal):
     """The density of (x_j, log sigma) by sums over even grids of alpha_bar and of the other effects."""
     sigma, means, z = math.exp(log_sigma), np.linspace(-8, 8, 3001), np.linspace(-8, 8, 401)
@@ -422,6 +483,38 @@ def test_exact_density_in_other_coordinates_is_that_of_sums_over_grids(run, form
         for value, x in zip(row, xs, strict=True):
             expected = brute_density(x, y, 0, location, power, exact.log_marginal_likelihood)
             assert value == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+MOMENTS = """(e, settings) => {
+  const model = e.posterior(settings);
+  return e.moments(e.exact(e.posterior(settings)), model);
+}"""
+
+
+@pytest.mark.parametrize("prior", ["Exponential(1)", "HalfNormal(0.5)"])
+@pytest.mark.parametrize("table", TABLES)
+def test_exact_moments_are_those_of_the_reference(run, table, prior):
+    y, n = TABLES[table]
+    reference, _ = referred(table, prior)
+    found = run(MOMENTS, settings_of("centered", prior, {"successes": y, "trials": n}))
+    sd = reference.sd["alpha"].values
+    np.testing.assert_allclose((found["mean"][2:] - reference.mean["alpha"].values) / sd, 0, atol=1e-5)
+    np.testing.assert_allclose(found["sd"][2:] / sd, 1, rtol=1e-5)
+    assert found["mean"][0] == pytest.approx(float(reference.mean["alpha_bar"]), abs=1e-5)
+    assert found["sd"][0] == pytest.approx(float(reference.sd["alpha_bar"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["a third", "non-centered", "by count"])
+def test_exact_moments_in_other_coordinates_are_those_of_their_density(run, form):
+    found = run(MOMENTS, settings_of(form))
+    xs, ys = np.linspace(-11, 11, 551), np.linspace(-16, 4, 121)
+    given = {"settings": settings_of(form), "district": 1, "xs": xs.tolist(), "ys": ys.tolist()}
+    density = np.array(run(EXACT, given)[0])
+    for k, values in ((1, ys[:, None]), (3, xs[None, :])):
+        mean = (values * density).sum() / density.sum()
+        assert found["mean"][k] == pytest.approx(mean, abs=1e-4)
+        sd = math.sqrt(((values - mean) ** 2 * density).sum() / density.sum())
+        assert found["sd"][k] == pytest.approx(sd, rel=1e-3)
 
 
 @pytest.mark.parametrize("form", FORMS)

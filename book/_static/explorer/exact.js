@@ -39,8 +39,8 @@
   }
 
   /**
-   * log I_j with its first two derivatives in alpha_bar, and mean and variance of the effect given
-   * (alpha_bar, sigma); the binomial coefficient is left out. Written into `out`.
+   * log I_j with its first two derivatives in alpha_bar, and mean and variance of alpha_j - alpha_bar
+   * given (alpha_bar, sigma); the binomial coefficient is left out. Written into `out`.
    */
   function effectIntegral(y, n, mean, sigma, out) {
     const variance = sigma * sigma;
@@ -97,7 +97,7 @@
     out[0] = top + Math.log((sum * step * width) / sigma) - HALF_LOG_TWO_PI;
     out[1] = slope;
     out[2] = bySlope2 / sum - slope * slope - byCurvature / sum;
-    out[3] = mean + shift;
+    out[3] = shift;
     out[4] = byShift2 / sum - shift * shift;
   }
 
@@ -119,16 +119,20 @@
       const own = [];
       const ownSlope = [];
       const ownCurvature = [];
+      const shift = [];
+      const variance = [];
       for (let j = 0; j < successes.length; j++) {
         effectIntegral(successes[j], trials[j], mean, sigma, out);
         own.push(out[0]);
         ownSlope.push(out[1]);
         ownCurvature.push(out[2]);
+        shift.push(out[3]);
+        variance.push(out[4]);
         value += out[0];
         slope += out[1];
         curvature += out[2];
       }
-      return { mean, value, slope, curvature, own, ownSlope, ownCurvature };
+      return { mean, value, slope, curvature, own, ownSlope, ownCurvature, shift, variance };
     };
     const [mode, width] = climb((mean) => {
       const { slope, curvature } = at(mean);
@@ -136,14 +140,13 @@
     }, guess);
     const { sinh, cosh, step } = NODES.mean;
     const top = at(mode);
-    const points = [{ ...top, t: 0 }];
+    const points = [{ ...top, t: 0, weight: 1 }];
     let sum = 1;
     for (let side = 1; side >= -1; side -= 2) {
       for (let i = 1; i < sinh.length; i++) {
-        const point = { ...at(mode + side * width * sinh[i]), t: side * i * step };
-        if (side === 1) points.push(point);
-        else points.unshift(point);
+        const point = at(mode + side * width * sinh[i]);
         const term = Math.exp(point.value - top.value) * cosh[i];
+        points[side === 1 ? "push" : "unshift"]({ ...point, t: side * i * step, weight: term });
         sum += term;
         if (!(term > 1e-15)) break;
       }
@@ -177,13 +180,13 @@
     let width = 0.01;
     while (Math.min(rowAt(mode - width).logMass, rowAt(mode + width).logMass) > top - 0.5) width *= 1.25;
     const { sinh, cosh, step } = NODES.sigma;
-    const table = [{ t: 0, f: 1 }];
+    const table = [{ t: 0, f: 1, made: rowAt(mode) }];
     for (let side = 1; side >= -1; side -= 2) {
       guess = best.mode;
       for (let i = 1; i < sinh.length; i++) {
-        const f = Math.exp(rowAt(mode + side * width * sinh[i]).logMass - top) * cosh[i];
-        if (side === 1) table.push({ t: i * step, f });
-        else table.unshift({ t: -i * step, f });
+        const made = rowAt(mode + side * width * sinh[i]);
+        const f = Math.exp(made.logMass - top) * cosh[i];
+        table[side === 1 ? "push" : "unshift"]({ t: side * i * step, f, made });
         if (!(f > 1e-12)) break;
       }
     }
@@ -195,6 +198,7 @@
       width,
       first: table[0].t,
       density: f.map((v) => v / total), // of t, at first, first + step, ...
+      rows: table.map((one) => one.made),
       logMarginal: top + Math.log(total * width), // without the binomial coefficients
     };
   }
@@ -217,6 +221,30 @@
     const cubic = [a, c, 3 * (b - a) - 2 * c - d, 2 * (a - b) + c + d];
     sum += cubic.reduce((part, v, k) => part + (v * r ** (k + 1)) / (k + 1), 0);
     return Math.min(1, sum * step);
+  }
+
+  /** Exact means and standard deviations of the coordinates of `model`: a metric for any form. */
+  function moments(posterior, model) {
+    const size = model.dimension;
+    const first = new Array(size).fill(0);
+    const second = new Array(size).fill(0);
+    posterior.rows.forEach(({ logSigma, points }, i) => {
+      const total = points.reduce((sum, one) => sum + one.weight, 0);
+      for (const { mean, weight, shift, variance } of points) {
+        const w = (posterior.density[i] * STEP.sigma * weight) / total;
+        const gather = (k, value, spread) => {
+          first[k] += w * value;
+          second[k] += w * (value * value + spread);
+        };
+        gather(0, mean, 0);
+        gather(1, logSigma, 0);
+        model.location.forEach((a, j) => {
+          const scale = Math.exp((model.power[j] - 1) * logSigma);
+          gather(j + 2, a * mean + scale * shift[j], scale * scale * variance[j]);
+        });
+      }
+    });
+    return { mean: first, sd: first.map((v, k) => Math.sqrt(second[k] - v * v)) };
   }
 
   /** Rows at given values of log sigma, for `logSigmaDensity` and, in any form, `jointDensity`. */
@@ -325,6 +353,6 @@
   }
 
   Object.assign(explorer, {
-    exact, belowLogSigma, rowsAt, logSigmaDensity, jointDensity, effectIntegral,
+    exact, belowLogSigma, moments, rowsAt, logSigmaDensity, jointDensity, effectIntegral,
   });
 })((globalThis.fieldguideExplorer ??= {}));
