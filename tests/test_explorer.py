@@ -393,6 +393,7 @@ def presets():
     return {**COUNTS, "district": ["1", "2", "3"], "alphaPrior": alpha_prior, "attempts": [attempt]}
 
 
+@pytest.mark.slow
 def test_a_preset_of_a_fit_diverges_as_often_as_the_fit(run):
     schema = json.loads((SCRIPTS[0].parent / "presets.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(presets())
