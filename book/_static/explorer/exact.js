@@ -223,7 +223,10 @@
     return Math.min(1, sum * step);
   }
 
-  /** Exact means and standard deviations of the coordinates of `model`: a metric for any form. */
+  /**
+   * Exact means and standard deviations of the coordinates of `model`: a metric for any form. Where a
+   * half-Cauchy or half-Student-t prior leaves an effect without a finite moment they mean nothing.
+   */
   function moments(posterior, model) {
     const size = model.dimension;
     const first = new Array(size).fill(0);
