@@ -1,0 +1,103 @@
+"""Time the explorer's computations in Node and in Chromium, and weigh its scripts.
+
+    python benchmarks/explorer.py
+
+Prints milliseconds, the median of nine runs after two: a path of 60 steps with its stable steps (a frame
+has 16), 500 transitions of the centered and the non-centered form, the exact posterior, its contours
+at a new weight; and the size of the scripts, compressed. Either of the two is left out where it is not
+installed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorer"
+SCRIPTS = sorted(FOLDER.glob("*.js"))
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+TIMES = """(e) => {
+  const counts = {successes: [30, 7, 2], trials: [117, 20, 2]};
+  const xs = Array.from({length: 60}, (_, i) => -4 + i / 7.5);
+  const ys = Array.from({length: 60}, (_, i) => -5 + i / 8);
+  const posterior = e.exact(e.posterior({...counts, form: "centered"}));
+  const rows = e.rowsAt(posterior, ys);
+  const set = (form) => {
+    const model = e.posterior({...counts, form});
+    const {mean, sd} = e.moments(posterior, model);
+    return {target: (q, g) => e.logDensity(model, q, g), q: mean, scale: sd};
+  };
+  const run = (form) => {
+    const {target, q, scale} = set(form);
+    return () => e.sample(target, q, {step: 0.25, scale}, e.seeded(1), 500);
+  };
+  const {target, q, scale} = set("centered");
+  const from = e.stateAt(target, q, e.newMomentum(scale, e.seeded(2)));
+  const tasks = {
+    "a path": () => e.path(target, from, {step: 0.05, scale, steps: 60})
+      .states.map((one) => e.longestStableStep(target, one.q, scale)),
+    "500 centered": run("centered"),
+    "500 non-centered": run("non-centered"),
+    "exact posterior": () => e.exact(e.posterior({...counts, form: "centered"})),
+    "contours": () => {
+      const grid = e.jointDensity(posterior, e.posterior({...counts, weight: 0.4}), 0, xs, rows);
+      return e.levels(grid, [0.5, 0.9]).map((level) => e.contours(xs, ys, grid, level));
+    },
+  };
+  return Object.entries(tasks).map(([name, task]) => {
+    const times = Array.from({length: 11}, () => {
+      const start = performance.now();
+      task();
+      return performance.now() - start;
+    });
+    return [name, times.slice(2).sort((a, b) => a - b)[4]];
+  });
+}"""
+
+
+def in_node(node: str) -> list:
+    """Return names and milliseconds, in Node."""
+    paths = json.dumps([str(path) for path in SCRIPTS])
+    program = f"{paths}.forEach((path) => require(path));"
+    program += f"console.log(JSON.stringify(({TIMES})(fieldguideExplorer)));"
+    done = subprocess.run([node, "-e", program], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def in_browser(path: str) -> list:
+    """Return names and milliseconds, in a page that is opened from a file."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        page = Path(folder) / "page.html"
+        page.write_text("".join(f'<script src="{script.as_uri()}"></script>' for script in SCRIPTS))
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.goto(page.as_uri())
+        times = tab.evaluate(f"() => ({TIMES})(fieldguideExplorer)")
+        browser.close()
+    return times
+
+
+def main() -> None:
+    """Print times and sizes."""
+    sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in SCRIPTS}
+    for name, size in sizes.items():
+        print(f"{name:<20}{size:>8} bytes compressed")
+    print(f"{'all':<20}{sum(sizes.values()):>8} bytes compressed")
+    node, browser = shutil.which("node"), next(filter(None, map(shutil.which, BROWSERS)), None)
+    for place, times in (
+        ("Node", in_node(node) if node else []),
+        ("Chromium", in_browser(browser) if browser else []),
+    ):
+        for name, milliseconds in times:
+            print(f"{place:<10}{name:<20}{milliseconds:>8.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
