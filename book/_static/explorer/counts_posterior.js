@@ -18,9 +18,9 @@
   const B_INNER = 2.5, B_MEAN = 3, B_SPREAD = 2, B_EFFECT = 2.5;
   const MANY = 1e6; // trials above which rounding is kept out of logarithms
   const FAR = 300; // logits beyond which an exponential is replaced by its logarithm
-  const TOLERANCE = 5e-6; // of moments, in posterior sds
+  const TOLERANCE = 2e-5; // of moments, in posterior sds
   const QUANTILE_TOLERANCE = 3e-5; // of quantiles, in posterior sds
-  const END = 1e-9; // probability at the ends of a grid that is not worth going further for
+  const END = 1e-8; // probability at the ends of a grid that is not worth going further for
   const DEPTH = 30; // log density below the top at which a grid ends
   const NARROW = 0.8; // scales of alpha_bar below which sigma is narrow beside its nodes
   const MOST_GROUPS = 500;
@@ -141,9 +141,10 @@
     let z = flip ? -x : x;
     const excess = max(z - FAR, 0);
     z -= excess;
-    const change = rare * expm1(z);
-    ratio.log = (flip ? n - y : y) * z - n * log1p(change) + (flip ? -y : y - n) * excess;
-    const few = (rare * exp(z)) / (1 + change), most = (common * exp(-excess)) / (1 + change);
+    const precise = n > MANY, e = precise ? expm1(z) : exp(z) - 1, change = rare * e;
+    ratio.log = (flip ? n - y : y) * z - n * (precise ? log1p(change) : log(1 + change)) +
+      (flip ? -y : y - n) * excess;
+    const few = (rare * (1 + e)) / (1 + change), most = (excess ? common * exp(-excess) : common) / (1 + change);
     ratio.p = flip ? most : few;
     ratio.q = flip ? few : most;
     return ratio.log;
@@ -445,18 +446,24 @@
   // ---------------------------------------------------------------------------------------------
   // The grid: rows of one sigma each, with nodes of alpha_bar
 
-  /** Nodes of alpha_bar given sigma, and every unit's integrals there. */
-  function makeRow(model, sigma, mode, scale, tA, rule) {
+  /** Nodes of alpha_bar given sigma, and every unit's integrals there; those known before are kept. */
+  function makeRow(model, sigma, mode, scale, tA, rule, before) {
     const A = tA.length, U = model.units.length, step = tA[1] - tA[0];
     const row = {
       sigma, mode, scale, tA,
       alphaBar: new Float64Array(A), logMeasure: new Float64Array(A), logDensity: new Float64Array(A),
       inner: Array.from({ length: 5 }, () => new Float64Array(A * U)),
     };
+    const from = before ? Math.round((before.tA[0] - tA[0]) / step) : A;
+    if (before) {
+      for (let i = 0; i < 5; i++) row.inner[i].set(before.inner[i], from * U);
+      row.logDensity.set(before.logDensity, from);
+    }
     for (let k = 0; k < A; k++) {
       const a = mode + scale * B_MEAN * sinh(tA[k] / B_MEAN);
       row.alphaBar[k] = a;
       row.logMeasure[k] = log(scale * step * cosh(tA[k] / B_MEAN));
+      if (k >= from && k < from + before.tA.length) continue;
       let sum = logPriorMean(model, a) + model.logConstant;
       for (let u = 0; u < U; u++) {
         integrateEffect(a, sigma, model.units[u], rule);
@@ -469,16 +476,23 @@
     return row;
   }
 
-  function makeGrid(model, plan, steps, reach) {
-    const evenly = (low, high, step) => grid(low, high, 2 * ceil((high - low) / step / 2));
+  const sameStep = (before, steps) => before && before.steps.every((step, k) => step === steps[k]);
+
+  /** The grid between the plan's ends and reach; rows of one before with the same steps are kept. */
+  function makeGrid(model, plan, steps, reach, before) {
+    const evenly = (low, high, step) => {
+      const first = Math.floor(low / step), count = ceil(high / step) - first;
+      return Float64Array.from({ length: count + 1 }, (_, k) => (first + k) * step);
+    };
     const t = evenly(plan.low, plan.high, steps[0]), tA = evenly(reach[0], reach[1], steps[1]);
     if (t.length * tA.length * model.units.length > MOST_PAIRS) return null;
-    const rule = ruleOf(steps[2]), rows = [], step = t[1] - t[0];
+    const rule = ruleOf(steps[2]), rows = [], old = sameStep(before, steps) ? before : null;
+    const shift = old ? Math.round((old.t[0] - t[0]) / steps[0]) : 0;
     for (let k = 0; k < t.length; k++) {
-      const [v, slope] = plan.v(t[k]), [mode, scale] = plan.ridge(v);
-      const row = makeRow(model, max(exp(v), 1e-100), mode, scale, tA, rule);
+      const [v, slope] = plan.v(t[k]), [mode, scale] = plan.ridge(v), known = old && old.rows[k - shift];
+      const row = makeRow(model, max(exp(v), 1e-100), mode, scale, tA, rule, known);
       row.v = v;
-      row.logStep = log(step) + slope + v; // of the trapezoid in sigma
+      row.logStep = log(steps[0]) + slope + v; // of the trapezoid in sigma
       rows.push(row);
     }
     return { t, tA, rows, steps };
@@ -497,6 +511,8 @@
           row.logLikelihood);
       }
     });
+    const whole = made.weight.reduce((b, c) => b + c, 0); // 1, but for rounding
+    made.weight = made.weight.map((w) => w / whole);
     const half = (keep) => {
       const out = made.weight.map((w, k) => (keep(Math.floor(k / A), k % A) ? w : 0));
       const sum = out.reduce((b, c) => b + c, 0);
@@ -573,9 +589,9 @@
 
   function converge(model, plan, steps) {
     const reach = [-plan.reach, plan.reach];
-    let error = Infinity;
+    let error = Infinity, made = null;
     for (let round = 0; round < 16; round++) {
-      const made = makeGrid(model, plan, steps, reach);
+      made = makeGrid(model, plan, steps, reach, made);
       if (!made) break;
       weigh(made, model.prior);
       const A = made.tA.length, R = made.rows.length;
@@ -832,7 +848,7 @@
   }
 
   /** Quantiles of one unit's effect, with finer nodes where they are needed. */
-  function effectQuantiles(model, made, live, u, mean, sd, probs) {
+  function effectQuantiles(model, made, live, u, [mean, sd, sdP], probs) {
     let best = null;
     for (const step of [0.45, 0.3, 0.18, 0.09]) {
       let missing = 0;
@@ -845,8 +861,10 @@
       });
       const now = mixtureQuantiles(parts, mean, sd, probs);
       now.error += missing ** 1.3;
+      const slope = max(...now.values.map((x) => expit(x) * expit(-x))); // of the rate, in its own sds
+      now.error *= max(1, (slope * sd) / sdP);
       if (!best || now.error < best.error) best = now;
-      if (best.error < QUANTILE_TOLERANCE / 4) break;
+      if (best.error < QUANTILE_TOLERANCE / 2) break;
     }
     return best;
   }
@@ -903,7 +921,8 @@
     const ofMean = alphaBarQuantiles(made, moments, probs);
     let far = max(ofSigma.error, ofMean.error), worst = ofSigma.error < ofMean.error ? "the mean" : "sigma";
     const quantiles = units.map(({ y, n }, u) => {
-      const one = effectQuantiles(model, made, live, u, moments.mean[3 + u], moments.sd[3 + u], probs);
+      const { mean, sd } = moments, known = [mean[3 + u], sd[3 + u], sd[3 + U + u]];
+      const one = effectQuantiles(model, made, live, u, known, probs);
       if (!(one.error <= far)) {
         far = one.error;
         worst = `a group with ${y} of ${n}`;
