@@ -523,9 +523,10 @@
 
   /** Means and sds of alpha_bar, its rate, sigma, and of every unit's effect and rate, in one array. */
   function momentsOf(model, made, weight) {
-    const U = model.units.length, A = made.tA.length, size = 3 + 2 * U;
+    const { units } = model, U = units.length, A = made.tA.length, size = 3 + 2 * U;
     const mean = new Float64Array(size), sd = new Float64Array(size), own = new Float64Array(U);
     for (const pass of [0, 1]) {
+      if (pass) units.forEach((unit, u) => (mean[3 + U + u] += unit.p));
       made.rows.forEach((row, r) => {
         const [, shift, variance, p, varianceP] = row.inner, s2 = 1 / row.sigma ** 2;
         for (let k = 0; k < A; k++) {
@@ -545,7 +546,7 @@
               own[u] += w * variance[at] * s2;
             } else {
               mean[3 + u] += w * effect;
-              mean[3 + U + u] += w * p[at];
+              mean[3 + U + u] += w * (p[at] - units[u].p); // from a reference, so that digits stay
             }
           }
         }
@@ -808,8 +809,12 @@
       const at = k * U + u;
       second += exp(logShare[k]) * (variance[at] + (alphaBar[k] + shift[at] - mean) ** 2);
     }
-    const sd = sqrt(second), first = -B_EFFECT * asinh(12 / B_EFFECT);
-    const count = 2 * ceil(-first / step) + 1, own = (-2 * first) / (count - 1);
+    const sd = sqrt(second);
+    // nodes around the mean, or around the likelihood's logistic step where that is much narrower
+    const edge = sd > 3 && min(y, n - y) < 4;
+    const [middle, width, B] = edge ? [centre, 1, 1] : [mean, sd, B_EFFECT];
+    const [first, last] = [-12, 12].map((z) => B * asinh((mean + z * sd - middle) / (width * B)));
+    const count = 2 * ceil((last - first) / step / 2) + 1, own = (last - first) / (count - 1);
     const mass = new Float64Array(count), thin = sigma < NARROW * row.scale;
     const others = [], at = [];
     let used = 0;
@@ -823,7 +828,7 @@
     const tStep = tA[1] - tA[0];
     let sum = 0;
     for (let i = 0; i < count; i++) {
-      const t = first + i * own, x = mean + sd * B_EFFECT * sinh(t / B_EFFECT);
+      const t = first + i * own, x = middle + width * B * sinh(t / B);
       const logL = logRatio(x - centre, y, n, p, q);
       let density = 0;
       if (thin) {
@@ -840,17 +845,22 @@
           if (f > -60) density += exp(f);
         }
       }
-      mass[i] = density * own * sd * cosh(t / B_EFFECT);
+      mass[i] = density * own * width * cosh(t / B);
       sum += mass[i];
     }
     for (let i = 0; i < count; i++) mass[i] /= sum;
-    return { centre: mean, scale: sd, B: B_EFFECT, first, step: own, count, mass, missing: abs(sum - 1) };
+    return { centre: middle, scale: width, B, first, step: own, count, mass, missing: abs(sum - 1) };
   }
 
+  const EFFECT_STEPS = [0.45, 0.36, 0.25, 0.15, 0.08];
+
   /** Quantiles of one unit's effect, with finer nodes where they are needed. */
-  function effectQuantiles(model, made, live, u, [mean, sd, sdP], probs) {
+  function effectQuantiles(model, made, live, u, [mean, sd, sdP], probs, hint) {
+    const { y, n } = model.units[u], kind = y === 0 || y === n ? "edge" : "mixed";
     let best = null;
-    for (const step of [0.45, 0.3, 0.18, 0.09]) {
+    for (let k = hint[kind] || 0; k < EFFECT_STEPS.length; k++) {
+      const step = EFFECT_STEPS[k];
+      hint[kind] = k; // where the next group of the kind begins
       let missing = 0;
       const parts = live.map((r) => {
         const part = effectGivenRow(model, made.rows[r], u, step);
@@ -873,8 +883,11 @@
   // The answer
 
   // first steps in t for the spread, the mean and the inner integral: many groups are nearly normal
-  const firstSteps = (units) =>
-    units <= 80 ? [0.26, 0.5, 0.5] : units <= 200 ? [0.32, 0.55, 0.5] : [0.4, 0.6, 0.5];
+  function firstSteps({ units }) {
+    if (units.length <= 80) return [0.26, 0.5, 0.5];
+    const mixed = units.filter(({ y, n }) => y > 0 && y < n).length;
+    return [units.length <= 200 ? 0.32 : 0.4, mixed < 0.3 * units.length ? 0.46 : 0.58, 0.5];
+  }
   const PROBS = [0.055, 0.5, 0.945];
 
   /**
@@ -904,7 +917,7 @@
     const plan = makePlan(model);
     let answer = null;
     for (const finer of [1, 0.7, 0.5]) {
-      const now = answerOf(model, plan, probs, firstSteps(model.units.length).map((s) => s * finer));
+      const now = answerOf(model, plan, probs, firstSteps(model).map((s) => s * finer));
       if (!answer || now.error < answer.error) answer = now;
       if (answer.error < QUANTILE_TOLERANCE) return answer;
     }
@@ -920,9 +933,10 @@
     const ofSigma = { values: all.map((one) => one.value), error: max(...all.map((one) => one.error)) };
     const ofMean = alphaBarQuantiles(made, moments, probs);
     let far = max(ofSigma.error, ofMean.error), worst = ofSigma.error < ofMean.error ? "the mean" : "sigma";
+    const hint = {};
     const quantiles = units.map(({ y, n }, u) => {
       const { mean, sd } = moments, known = [mean[3 + u], sd[3 + u], sd[3 + U + u]];
-      const one = effectQuantiles(model, made, live, u, known, probs);
+      const one = effectQuantiles(model, made, live, u, known, probs, hint);
       if (!(one.error <= far)) {
         far = one.error;
         worst = `a group with ${y} of ${n}`;

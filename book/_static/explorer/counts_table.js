@@ -62,24 +62,25 @@
     if (bytes.includes(0)) {
       refuse("this is no text, or it is damaged; save the table as CSV in UTF-8.", csv);
     }
-    const valid = (end) => {
+    const start = (end) => { // text of the whole characters before, or null
       try {
-        new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, end), { stream: true });
-        return true;
+        const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+        return decoder.decode(bytes.subarray(0, end), { stream: true });
       } catch {
-        return false;
+        return null;
       }
     };
     try {
       return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     } catch {
-      let low = 0, high = bytes.length;
+      let low = 0, high = bytes.length + 1;
       while (high - low > 1) {
         const middle = (low + high) >> 1;
-        if (valid(middle)) low = middle;
+        if (start(middle) !== null) low = middle;
         else high = middle;
       }
-      return refuse(`byte ${low} is not UTF-8 text; save the table as CSV in UTF-8.`, csv);
+      const at = new TextEncoder().encode(start(low)).length;
+      return refuse(`byte ${at} is not UTF-8 text; save the table as CSV in UTF-8.`, csv);
     }
   }
 
