@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # NumPy must not be loaded before the command line has set its threads
     import pandas as pd
 
-SUBJECTS = ("districts", "sixty", "paths", "trial", "samplers", "schools", "course", "corpus", "rows")
+SUBJECTS = (
+    "districts",
+    "sixty",
+    "paths",
+    "attempts",
+    "trial",
+    "samplers",
+    "schools",
+    "course",
+    "corpus",
+    "rows",
+)
 """Modules here that may have studies, in the order in which they are listed."""
 
 
