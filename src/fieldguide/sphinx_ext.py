@@ -18,6 +18,7 @@ import textwrap
 import threading
 from binascii import a2b_base64
 from collections.abc import Callable, Iterator, Sequence
+from html import escape
 from itertools import groupby
 from os.path import relpath
 from pathlib import Path
@@ -44,6 +45,7 @@ from tqdm import tqdm
 
 from fieldguide.claims import FalseClaimError, typeset
 from fieldguide.execution import Run, run_in_parallel
+from fieldguide.explorer import INSTRUMENTS, write_scripts
 from fieldguide.html import BRANCH, about, finish_site, repository_address, site_address, sitemap
 from fieldguide.kernel import PARENT, stop_with
 from fieldguide.outputs import CLAIMS_MIME, FIGURE_MIME, TABLE_MIME
@@ -65,6 +67,7 @@ BUT_NOT_ON = (
     "paper.py",
     "slides.py",
     "dictionary.py",
+    "explorer.py",
     "__main__.py",
 )
 """Modules that run notebooks and lay out what they show, or are for the command line only."""
@@ -339,6 +342,59 @@ class FigureFrom(SphinxDirective):
         path = Path(self.config.nb_execution_cache_path) / name
         path.write_text(svg, encoding="utf-8")
         return f"/{path.relative_to(self.env.srcdir).as_posix()}"
+
+
+class Explorer(SphinxDirective):
+    """An instrument of the explorer on its own page, ``{explorer} path``; a figure until it opens."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the instrument's place, which holds the figure."""
+        (name,) = self.arguments
+        if name not in INSTRUMENTS:
+            raise self.error(f"there is no instrument {name}; there are {', '.join(INSTRUMENTS)}")
+        self.arguments = INSTRUMENTS[name].still.split()
+        return [
+            _html(f"<div {_instrument(name)} data-own><div class='explorer-still'>"),
+            *FigureFrom.run(self),  # type: ignore[arg-type]
+            _html("</div></div>"),
+        ]
+
+    _write = FigureFrom._write
+
+
+def _html(text: str) -> nodes.raw:
+    return nodes.raw("", text, format="html")
+
+
+def _instrument(name: str, state: str = "") -> str:
+    words = f'class="explorer" data-instrument="{name}" data-title="{INSTRUMENTS[name].title}"'
+    return words + (f' data-state="{escape(state)}"' if state else "")
+
+
+def open_instruments(app: Sphinx, doctree: nodes.document) -> None:
+    """Let a paragraph that links to an instrument open it there, in the state of the link's title."""
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        name = str(link.get("reftarget", "")).rpartition("/")[2].removesuffix(".md")
+        if "explorer/" not in link.get("reftarget", "") or name not in INSTRUMENTS:
+            continue
+        around = link.parent
+        if not isinstance(around, nodes.paragraph) or len(around.children) > 1:
+            continue
+        place = around.parent.index(around)
+        state = str(link.attributes.pop("title", ""))
+        around.parent.insert(place, _html(f"<div {_instrument(name, state)}>"))
+        door = '<button type="button" hidden>Open it here</button></div>'
+        around.parent.insert(place + 2, _html(door))
+
+
+def load_explorer(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
+) -> None:
+    """Let the pages that have an instrument, and no others, load the script that opens it."""
+    if 'class="explorer"' in context.get("body", ""):
+        app.add_js_file("explorer/open.js", loading_method="defer")
 
 
 class ScriptPart(SphinxDirective):
@@ -691,6 +747,7 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
     """Mend the pages when all of them are written."""
     if exception is None and app.builder.format == "html":
         finish_site(Path(app.outdir))
+        write_scripts(Path(app.outdir) / "_static" / "explorer")
         card = Path(app.config.nb_execution_cache_path) / CARD
         if card.is_file():
             shutil.copyfile(card, Path(app.outdir) / "_static" / CARD)
@@ -715,6 +772,7 @@ def setup(app: Sphinx) -> dict:
     if PARENT in os.environ:
         stop_with(int(os.environ[PARENT]))
     register_plugin("pybtex.style.formatting", "author_year", AuthorYearStyle)
+    app.add_directive("explorer", Explorer)
     app.add_directive("figure-from", FigureFrom)
     app.add_directive("findings", Findings)
     app.add_directive("script-part", ScriptPart)
@@ -730,6 +788,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", run_notebooks)
     app.connect("builder-inited", let_pages_be_read_in_parallel)
     app.connect("doctree-read", check_alternative_text)
+    app.connect("doctree-read", open_instruments)
     app.connect("doctree-read", say_running_time)
     app.connect("doctree-read", box_predictions_and_findings)
     app.connect("doctree-read", join_folded_code)
@@ -737,6 +796,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("doctree-resolved", list_chapters)
     app.connect("missing-reference", words_in_docstrings)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", load_explorer)
     app.connect("html-page-context", describe_page)
     app.connect("build-finished", finish_pages, priority=900)  # the theme writes a sheet at the end
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -51,7 +51,8 @@
   for (const element of document.querySelectorAll(".explorer")) {
     if (element.hasAttribute("data-own")) open(element);
     else {
-      const door = element.querySelector("button");
+      const [door, link] = [element.querySelector("button"), element.querySelector("a")];
+      if (element.dataset.state) link.hash = element.dataset.state;
       door.hidden = false;
       door.addEventListener("click", async () => {
         door.disabled = true;

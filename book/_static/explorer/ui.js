@@ -252,7 +252,7 @@
   function open(element) {
     const own = element.hasAttribute("data-own");
     const root = h("div", { class: "fx", role: "group", "aria-label": element.dataset.title });
-    const link = element.querySelector("a.explorer-link");
+    const link = element.querySelector("a");
     const calls = [];
     const place = {
       root,
@@ -261,7 +261,7 @@
       onresize: (call) => calls.push(call),
       changed(text) {
         if (own) history.replaceState(null, "", `${location.pathname}${location.search}${text ? `#${text}` : ""}`);
-        else if (link) link.href = `${link.href.split("#")[0]}${text ? `#${text}` : ""}`;
+        else if (link) link.hash = text;
       },
     };
     element.querySelector(".explorer-still")?.setAttribute("hidden", "");
