@@ -120,7 +120,7 @@
     const example = ui.choice({ label: "Example", value: "0",
       options: [...EXAMPLES.map(([title], k) => [String(k), title]), ["own", "Your own counts"]],
       oninput: (key) => put(EXAMPLES[key]?.[1] ?? mine) });
-    const box = h("textarea", { rows: 8, wrap: "off", spellcheck: "false",
+    const box = h("textarea", { rows: 10, wrap: "off", spellcheck: "false",
       "aria-describedby": `${id}-bad ${id}-hint`,
       oninput: ({ inputType }) => {
         [file, mine] = [null, box.value];
@@ -177,7 +177,7 @@
     const found = part("found", old, title, verdict, list);
     const results = part("found", pictures,
       scrolls("div", "Which form for which group, and why", h("table", {}, h("thead", {}, heads), rows)),
-      part("row", saves), part("row", tool.element, copied), scrolls("pre", "Program", program), accuracy);
+      part("row", ...saves), part("row", tool.element, copied), scrolls("pre", "Program", program), accuracy);
     place.root.classList.add("fx-counts");
     place.root.append(part("desk", part("given", example.element,
       label("Successes and trials, a row per group", box),
@@ -219,7 +219,7 @@
       box.setAttribute("aria-invalid", Boolean(wrong));
       family.input.setAttribute("aria-invalid", Boolean(refused));
       for (const one of [found, results]) one.classList.toggle("fx-old", Boolean(error));
-      old.textContent = error ? `These are the results of the last good table, ${made.title}.` : "";
+      old.textContent = error ? "These are the results of the last good table:" : "";
       if (refused) compared.textContent = error.message;
       if (error) aloud.say(error.message);
     }
