@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.stats
 from conftest import needs_browser
 from explorer_page import opened, write_page
 from test_access import AXE, RUN_AXE
@@ -26,7 +27,7 @@ def page(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exact():
     counts = fg.load_three_districts()
-    return fg.exact_posterior(counts["users"], counts["women"])
+    return fg.exact_posterior(counts["users"], counts["women"], sigma_prior=scipy.stats.expon())
 
 
 @pytest.fixture
@@ -141,16 +142,14 @@ def test_draws_are_counted_and_held_against_the_exact_share(tab, exact):
     said = ran(tab)
     count, acceptance, least, share, low, lowest = re.search(
         r"1000 transitions from this start: (\d+) divergent, mean acceptance ([\d.]+)\. No draw has a σ below "
-        r"([\d.]+), where ([\d.]+)% of .* lowest 5% of σ \(below ([\d.]+)\) there (is none|are [\d.]+%)",
+        r"([\d.]+), where ([\d.]+)% of .* lowest 5% of σ \(below ([\d.]+)\) (lies none|lie [\d.]+%)",
         said,
     ).groups()
     assert 5 < int(count) < 200
     assert 0.4 < float(acceptance) < 0.95
-    below = [100 * float(exact.cdf(float(least) + way, "sigma")) for way in (-0.006, 0.006)]
+    below = [100 * float(exact.cdf("sigma", float(least) + way)) for way in (-0.006, 0.006)]
     assert below[0] - 0.06 <= float(share) <= below[1] + 0.06
     assert float(low) == pytest.approx(float(exact.quantile(0.05, "sigma")["sigma"]), abs=6e-4)
-    marks = tab.locator(".fx-effect, .fx-draws").first
-    assert marks
     dots = tab.locator(".fx-draw").first.get_attribute("d").count("M")
     crosses = tab.locator(".fx-divergent").first.get_attribute("d").count("M")
     assert (dots + crosses // 2, crosses // 2) == (1000, int(count))
@@ -198,7 +197,7 @@ def test_keys_reach_and_move_everything_and_the_words_are_said(tab):
     while len(reached) < 40:
         tab.keyboard.press("Tab")
         name = tab.evaluate(
-            "document.activeElement.closest('label')?.textContent ?? document.activeElement.textContent"
+            "document.activeElement.labels?.[0]?.textContent ?? document.activeElement.textContent"
         )
         if tab.evaluate("document.activeElement === document.body"):
             break
@@ -226,10 +225,10 @@ def test_keys_reach_and_move_everything_and_the_words_are_said(tab):
     assert "step=" in address(tab)
     assert (
         slider.get_attribute("aria-valuetext")
-        == tab.locator("label:has-text('Step size') output").inner_text()
+        == tab.locator(".fx-slider:has-text('Step size') .fx-value").inner_text()
     )
     tab.wait_for_timeout(SETTLED)
-    assert tab.get_by_role("status").inner_text() == words(tab)
+    assert tab.locator(".fx-aloud").inner_text() == words(tab)
 
 
 def test_the_address_is_the_state(tab):
@@ -273,8 +272,8 @@ def test_a_path_is_watched_step_by_step_unless_motion_is_unwelcome(browser, page
     seen = tab.evaluate(count)
     assert tab.locator(".fx-cross").count() == 0
     tab.wait_for_function(f"{count} > {seen}")
-    tab.wait_for_function(f"{count} === {whole}")
-    assert tab.locator(".fx-cross").count() == 2
+    tab.wait_for_selector(".fx-cross")
+    assert (tab.evaluate(count), tab.locator(".fx-cross").count()) == (whole, 2)
     tab.close()
     tab = opened(browser, page)
     tab.get_by_role("button", name="Watch the path").click()
@@ -304,10 +303,12 @@ def test_prior_and_district_redraw_the_exact_contours(tab):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing_and_nothing_scrolls_sideways(browser, page, theme, width):
     tab = opened(browser, write_page(page.parents[1], "path", theme), "draws=500", width)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert (
+        tab.trouble == []
+    )  # axe itself asks for the style sheets once more, in vain on a page from a file
     tab.evaluate(AXE.read_text(encoding="utf-8"))
     assert tab.evaluate(RUN_AXE, []) == []
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
     tab.set_viewport_size({"width": 320, "height": 800})
     tab.wait_for_function("document.documentElement.scrollWidth <= 320")
-    assert tab.trouble == []
     tab.close()

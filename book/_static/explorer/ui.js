@@ -121,9 +121,10 @@
 
   /** A slider; `to` and `from` turn its position into the value and back (a log scale, say). */
   function slider({ label, min, max, step, value, format = digits, oninput, to = (v) => v, from = (v) => v, hint }) {
-    const shown = h("output", { class: "fx-value" });
-    const input = h("input", { type: "range", min: from(min), max: from(max), step, value: from(value) });
-    const name = h("span", {}, label);
+    const id = `explorer-slider-${++ids}`;
+    const shown = h("span", { class: "fx-value", "aria-hidden": "true" });
+    const input = h("input", { id, type: "range", min: from(min), max: from(max), step, value: from(value) });
+    const name = h("label", { for: id }, label);
     const show = () => {
       shown.textContent = format(to(input.valueAsNumber));
       input.setAttribute("aria-valuetext", shown.textContent);
@@ -133,7 +134,7 @@
       oninput(to(input.valueAsNumber));
     });
     show();
-    const element = h("label", { class: "fx-control fx-slider" }, h("span", { class: "fx-label" }, name, " ", shown), input,
+    const element = h("div", { class: "fx-control fx-slider" }, h("span", { class: "fx-label" }, name, " ", shown), input,
       hint ? h("span", { class: "fx-hint" }, hint) : null);
     return {
       element, input,

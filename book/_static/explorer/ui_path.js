@@ -292,7 +292,7 @@
         const [x, y] = [at.x(end[0]), at.y(end[1])];
         at.layer("path").replaceChildren(
           s("path", { class: "fx-line", d: line(at, seen) }),
-          s("path", { class: "fx-dots", d: seen.slice(1).map(([a, b]) => `M${at.x(a).toFixed(1)} ${at.y(b).toFixed(1)}h0`).join("") }),
+          s("path", { class: "fx-dots", d: points.slice(1, 1 + Math.floor(upTo)).map(([a, b]) => `M${at.x(a).toFixed(1)} ${at.y(b).toFixed(1)}h0`).join("") }),
           done && now.diverged ? s("path", { class: "fx-cross", d: `M${x - 7} ${y - 7}l14 14m0 -14l-14 14` })
             : s("circle", { class: "fx-end", cx: x, cy: y, r: 5 }));
         const [m, sd] = now.local[k];
@@ -311,7 +311,7 @@
         ? s("rect", { x: at.x(i), y: 10, width: at.x(1) - at.x(0), height: base - 10 }) : "")));
       const seen = pathUpTo(errors, upTo);
       at.layer("path").replaceChildren(s("path", { class: "fx-line", d: line(at, seen) }),
-        s("path", { class: "fx-dots", d: seen.map(([a, b]) => `M${at.x(a).toFixed(1)} ${at.y(b).toFixed(1)}h0`).join("") }));
+        s("path", { class: "fx-dots", d: errors.slice(0, 1 + Math.floor(upTo)).map(([a, b]) => `M${at.x(a).toFixed(1)} ${at.y(b).toFixed(1)}h0`).join("") }));
       at.say(altOf(2));
     }
 
@@ -359,7 +359,7 @@
       const below = chain.positions.filter((q) => q[1] < now.land.low).length / chain.drawn;
       return `${chain.drawn} transitions from this start: ${count} divergent, mean acceptance ${digits(chain.acceptance / chain.drawn)}. `
         + `No draw has a σ below ${digits(Math.exp(least))}, where ${percent(explorer.belowLogSigma(now.land.posterior, least))} of the exact `
-        + `probability lies. In the lowest 5% of σ (below ${digits(Math.exp(now.land.low))}) ${below ? `are ${percent(below)}` : "is none"} of the draws.`
+        + `probability lies. In the lowest 5% of σ (below ${digits(Math.exp(now.land.low))}) ${below ? `lie ${percent(below)}` : "lies none"} of the draws.`
         + `${now.adapted ? ` ${book}` : ""}`;
     }
 
