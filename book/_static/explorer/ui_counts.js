@@ -14,7 +14,7 @@
   const SHORT = 60; // groups up to which the address holds them
   let ids = 0;
 
-  const priorOf = ({ prior, scale }) => ({ family: prior, df: 3, scale });
+  const priorOf = ({ prior, scale }) => ({ family: prior, scale, ...(prior === "half-student-t" && { df: 3 }) });
   const nearest = (scale) => SCALES.findLastIndex((one, k) => k === 0 || one * SCALES[k - 1] <= scale * scale);
   const among = (pairs) => (value) => pairs.some(([key]) => key === value);
 
@@ -94,7 +94,8 @@
       label: "sigma: how much groups differ (logits)" },
     y: { range: [0, 1.12 * Math.max(...curve.map((one) => one.posterior))], label: "density" },
     alt: `Density of sigma: the posterior has its median at ${digits(median)} and ${percent(made.prob)} of it ` +
-      `from ${digits(low)} to ${digits(high)}; the prior, dashed, from ${digits(priorLow)} to ${digits(priorHigh)}.` });
+      `from ${digits(low)} to ${digits(high)}; the prior, dashed, from ${digits(priorLow)} to ` +
+      `${digits(priorHigh)}.` });
     for (const [layer, name] of [["mass", "posterior"], ["prior", "prior"], ["posterior", "posterior"]]) {
       const points = curve.map((one) => [one.sigma, one[name]]);
       if (layer === "mass") points.push([to, 0], [from, 0]);
