@@ -54,7 +54,7 @@ def columns(rows, what):
 
 def presets():
     """What the script hands over, read as JSON."""
-    first, second = attempts_script().splitlines()
+    first, second, _ = attempts_script().splitlines()
     assert first == "globalThis.fieldguideExplorer ??= {};"
     assert second.startswith(ASSIGNMENT)
     return json.loads(second.removeprefix(ASSIGNMENT).removesuffix(";"))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fieldguide.data import load_three_districts, stored
+from fieldguide.data import count_by_district, load_bangladesh, load_three_districts, stored
 from fieldguide.problem import plain_label
 
 
@@ -31,26 +31,36 @@ DIGITS = 4
 
 
 def attempts_script() -> str:
-    """Return the script that hands the explorer the book's attempts on the three districts.
+    """Return the script that hands the explorer the book's attempts on three districts, and all districts.
 
     Returns
     -------
     str
         A classic script that sets ``fieldguideExplorer.attempts``, in the shape of
-        ``book/_static/explorer/presets.schema.json``.
+        ``book/_static/explorer/presets.schema.json``, and ``fieldguideExplorer.survey``, the counts of
+        every district of the survey: ``district``, ``successes`` and ``trials``.
     """
     table, counts = stored("attempts").table, load_three_districts()
     (alpha_bar,) = table["alpha_bar_prior"].unique()
     mean, sd = _parameters(alpha_bar)
-    attempts = {
-        "district": [plain_label(label) for label in counts.index],
-        "successes": counts["users"].tolist(),
-        "trials": counts["women"].tolist(),
+    attempts = _counts(counts) | {
         "alphaPrior": {"mean": mean, "sd": sd},
         "attempts": [_attempt(part) for _, part in table.groupby("attempt", sort=False)],
     }
-    written = json.dumps(attempts, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return f"globalThis.fieldguideExplorer ??= {{}};\nfieldguideExplorer.attempts = {written};\n"
+    given = {"attempts": attempts, "survey": _counts(count_by_district(load_bangladesh()))}
+    lines = ["globalThis.fieldguideExplorer ??= {};"]
+    for name, content in given.items():
+        written = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        lines.append(f"fieldguideExplorer.{name} = {written};")
+    return "\n".join(lines) + "\n"
+
+
+def _counts(counts: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "district": [plain_label(label) for label in counts.index],
+        "successes": counts["users"].tolist(),
+        "trials": counts["women"].tolist(),
+    }
 
 
 def write_scripts(folder: Path) -> None:

@@ -346,7 +346,7 @@
           + `reports as a divergence. ${local}`;
       }
       const largest = Math.max(...now.errors.map(Math.abs));
-      return `The path holds for ${state.steps === 1 ? "its one step" : `all ${state.steps} steps`}: its energy error stays below ${digits(Math.max(largest, 0.01))}, and its end, where σ is `
+      return `The path holds for ${state.steps === 1 ? "its one step" : `all ${state.steps} steps`}: its energy error ${largest < 0.01 ? "stays under 0.01" : `reaches ${digits(largest)}`}, and its end, where σ is `
         + `${sigmaAt(last)}, would be accepted with probability ${digits(Math.min(1, Math.exp(-now.errors[last])))}. ${local}`;
     }
 
