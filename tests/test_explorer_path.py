@@ -287,7 +287,7 @@ def test_prior_and_district_redraw_the_exact_contours(tab):
     seen = {tab.evaluate(contours)}
     tab.get_by_label("District shown").select_option("1")
     seen.add(tab.evaluate(contours))
-    tab.get_by_label("Prior of σ").select_option("tenth")
+    tab.get_by_label("Prior of σ").select_option("HalfNormal(0.1)")
     seen.add(tab.evaluate(contours))
     assert len(seen) == 3
     label = tab.locator(".fx-at-effect svg").get_attribute("aria-label")

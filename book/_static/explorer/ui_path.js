@@ -4,10 +4,10 @@
 ((explorer) => {
   const { h, s, digits, percent, plot, line, slider, choice, button } = explorer.ui;
   const PRIORS = {
-    exp: ["Exponential(1)", { family: "exponential", scale: 1 }],
-    half: ["HalfNormal(0.5)", { family: "half-normal", scale: 0.5 }],
-    quarter: ["HalfNormal(0.25)", { family: "half-normal", scale: 0.25 }],
-    tenth: ["HalfNormal(0.1)", { family: "half-normal", scale: 0.1 }],
+    "Exponential(1)": { family: "exponential", scale: 1 },
+    "HalfNormal(0.5)": { family: "half-normal", scale: 0.5 },
+    "HalfNormal(0.25)": { family: "half-normal", scale: 0.25 },
+    "HalfNormal(0.1)": { family: "half-normal", scale: 0.1 },
   };
   const SHARES = [0.95, 0.8, 0.5, 0.2]; // of the probability, within the contours
   const SIGMA = [0.01, 5]; // shown
@@ -79,16 +79,16 @@
     const data = { successes, trials, alphaPrior };
     const ids = attempts.attempts.map((one) => one.id);
     const attemptOf = (id) => attempts.attempts.find((one) => one.id === id);
-    const keyOf = ({ family, scale }) => Object.keys(PRIORS)
-      .find((key) => PRIORS[key][1].family === family && PRIORS[key][1].scale === scale);
+    const nameOf = ({ family, scale }) => Object.keys(PRIORS)
+      .find((name) => PRIORS[name].family === family && PRIORS[name].scale === scale);
     const rounded = (value) => Number(value.toPrecision(3));
     const defaultsOf = (id) => ({
       attempt: id, form: attemptOf(id).form === "centered" ? 0 : 1, step: rounded(attemptOf(id).chains[0].step),
-      prior: keyOf(attemptOf(id).sigmaPrior), steps: 16, district: district.length, effect: 0, sigma: 0.4, seed: 1, draws: 0,
+      prior: nameOf(attemptOf(id).sigmaPrior), steps: 16, district: district.length, effect: 0, sigma: 0.4, seed: 1, draws: 0,
     });
     const within = (low, high) => (value) => value >= low && value <= high;
     const checks = {
-      attempt: (id) => ids.includes(id), form: within(0, 1), step: within(0.005, 3), prior: (key) => key in PRIORS,
+      attempt: (id) => ids.includes(id), form: within(0, 1), step: within(0.005, 3), prior: (name) => name in PRIORS,
       steps: (n) => Number.isInteger(n) && n >= 1 && n <= 100, sigma: within(...SIGMA), effect: within(-9, 9),
       district: (k) => Number.isInteger(k) && k >= 1 && k <= district.length, seed: Number.isInteger,
       draws: (n) => Number.isInteger(n / BATCH) && n >= 0 && n <= 20 * BATCH,
@@ -118,7 +118,7 @@
         oninput: change("form"), format: (v) => (v === 0 ? "centered" : v === 1 ? "non-centered" : `${digits(100 * v)}% of the way`) }),
       step: slider({ label: "Step size", min: 0.005, max: 3, value: state.step, oninput: change("step"), ...log }),
       steps: slider({ label: "Steps in the path", min: 1, max: 100, step: 1, value: state.steps, oninput: change("steps") }),
-      prior: choice({ label: "Prior of σ", options: Object.entries(PRIORS).map(([key, [name]]) => [key, name]),
+      prior: choice({ label: "Prior of σ", options: Object.keys(PRIORS).map((name) => [name, name]),
         value: state.prior, oninput: change("prior") }),
       district: choice({ label: "District shown", value: String(state.district), oninput: (v) => apply({ district: Number(v) }),
         options: district.map((name, k) => [String(k + 1), `district ${name}: ${successes[k]} of ${trials[k]} women`]) }),
@@ -156,7 +156,7 @@
     // --- what follows from the state
     function compute() {
       const j = state.district - 1;
-      const [, sigmaPrior] = PRIORS[state.prior];
+      const sigmaPrior = PRIORS[state.prior];
       const key = `${state.prior} ${j}`;
       if (!known.has(key)) known.set(key, landscape(data, sigmaPrior, j));
       const land = known.get(key);
