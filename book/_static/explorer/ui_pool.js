@@ -14,7 +14,7 @@
   // sigma's place on slider and axes, from 0 to 100: even near nought, logarithmic further on
   const MOST = 10, BEND = 0.2, PACE = Math.asinh(MOST / BEND) / 100;
   const place = (sigma) => Math.asinh(sigma / BEND) / PACE;
-  const spread = (at) => Math.min(MOST, BEND * Math.sinh(PACE * at));
+  const spread = (at) => BEND * Math.sinh(PACE * at);
   const PLACES = Array.from({ length: 201 }, (_, k) => k / 2);
   const AXIS = { range: [0, 100], label: "spread σ (logits)",
     ticks: [0, 0.1, 0.2, 0.5, 1, 2, 5, 10].map((v) => [place(v), v]) };
@@ -76,7 +76,7 @@
       const { district, trials, own, given, exact, before, after, sds } =
         (known[state.set + state.prior] ??= modelOf(state));
       const few = own.length < 9, third = district.indexOf("3"), by = state.order === "own share" ? own : trials;
-      const order = [...district.keys()].sort((a, b) => by[b] - by[a] || trials[b] - trials[a]);
+      const order = [...district.keys()].sort((a, b) => by[b] - by[a]);
       const named = few ? order : [third];
 
       const [rates, path] = picture(figures[0], "Circle: own share. Dot, bar: mean, 89% interval. Line: mean " +
