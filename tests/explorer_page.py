@@ -36,7 +36,7 @@ def write_page(folder: Path, name: str, theme: str = "light") -> Path:
 
 
 def opened(browser, page: Path, state: str = "", width: int = 1280, **context):
-    """Open a page with a state in its address; return the tab, whose list `trouble` should stay empty."""
+    """Open a page with a state in its address; return the tab, whose `trouble` should stay empty."""
     context = {"viewport": {"width": width, "height": 900}, "reduced_motion": "reduce"} | context
     tab = browser.new_page(**context)
     tab.trouble = []

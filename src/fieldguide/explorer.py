@@ -17,13 +17,13 @@ class Instrument(NamedTuple):
     """An instrument of the explorer: its name, and the notebook and figure that stand for it."""
 
     title: str
-    still: str
+    still: tuple[str, str]
 
 
 INSTRUMENTS = {
-    "path": Instrument("Break a path", "notebooks/03_centered.ipynb fig-trajectory"),
-    "pool": Instrument("From one to sixty", "notebooks/09_sixty_districts.ipynb fig-sixty-path"),
-    "counts": Instrument("Your counts", "notebooks/16_your_counts.ipynb fig-counts-three"),
+    "path": Instrument("Break a path", ("notebooks/03_centered.ipynb", "fig-trajectory")),
+    "pool": Instrument("From one to sixty", ("notebooks/09_sixty_districts.ipynb", "fig-sixty-path")),
+    "counts": Instrument("Your counts", ("notebooks/16_your_counts.ipynb", "fig-counts-three")),
 }
 
 DIGITS = 4
@@ -31,7 +31,7 @@ DIGITS = 4
 
 
 def attempts_script() -> str:
-    """Return the script that hands the explorer the book's attempts on three districts, and all districts.
+    """Return the script that hands the explorer the attempts of the book and the survey's counts.
 
     Returns
     -------

@@ -326,22 +326,26 @@ class FigureFrom(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the figure, with the caption and the alternative text it has in the notebook."""
-        notebook, name = self.arguments
-        for content in shown_by(self, notebook, FIGURE_MIME):
-            if content["name"] == name:
-                figure = _figure(content, self._write)
-                figure["classes"].append("fieldguide")
-                if content["card"]:
-                    path = Path(self.config.nb_execution_cache_path) / CARD
-                    path.write_bytes(a2b_base64(content["card"]))
-                return [figure]
-        raise self.error(f"{notebook} shows no figure named {name}")
+        return [repeated_figure(self, *self.arguments)]
 
-    def _write(self, svg: str) -> str:
-        name = f"{hashlib.sha256(svg.encode()).hexdigest()[:20]}.svg"
-        path = Path(self.config.nb_execution_cache_path) / name
+
+def repeated_figure(directive: SphinxDirective, notebook: str, name: str) -> nodes.figure:
+    """Return a figure of a notebook, for another page, with its caption and alternative text."""
+    folder = Path(directive.config.nb_execution_cache_path)
+
+    def write(svg: str) -> str:
+        path = folder / f"{hashlib.sha256(svg.encode()).hexdigest()[:20]}.svg"
         path.write_text(svg, encoding="utf-8")
-        return f"/{path.relative_to(self.env.srcdir).as_posix()}"
+        return f"/{path.relative_to(directive.env.srcdir).as_posix()}"
+
+    for content in shown_by(directive, notebook, FIGURE_MIME):
+        if content["name"] == name:
+            figure = _figure(content, write)
+            figure["classes"].append("fieldguide")
+            if content["card"]:
+                (folder / CARD).write_bytes(a2b_base64(content["card"]))
+            return figure
+    raise directive.error(f"{notebook} shows no figure named {name}")
 
 
 class Explorer(SphinxDirective):
@@ -354,14 +358,11 @@ class Explorer(SphinxDirective):
         (name,) = self.arguments
         if name not in INSTRUMENTS:
             raise self.error(f"there is no instrument {name}; there are {', '.join(INSTRUMENTS)}")
-        self.arguments = INSTRUMENTS[name].still.split()
         return [
             _html(f"<div {_instrument(name)} data-own><div class='explorer-still'>"),
-            *FigureFrom.run(self),  # type: ignore[arg-type]
+            repeated_figure(self, *INSTRUMENTS[name].still),
             _html("</div></div>"),
         ]
-
-    _write = FigureFrom._write
 
 
 def _html(text: str) -> nodes.raw:
