@@ -13,18 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from conftest import ROOT, needs_browser
 
 from fieldguide.counts import CountsError, your_counts
 from fieldguide.counts_table import NAMES, read_counts
+from fieldguide.explorer import write_scripts
 from fieldguide.priors import half_student_t
 from fieldguide.reference.districts import exact_posterior
 from fieldguide.reference.districts_many import exact_posterior_many
 from fieldguide.reference.given_spread import given_spread
 
-FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorer"
+FOLDER = ROOT / "book" / "_static" / "explorer"
 SCRIPTS = ["counts_numbers", "counts_posterior", "counts_table", "counts_report", "counts_code", "pool"]
 NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(NODE is None, reason="Node is not on PATH")
+no_node = pytest.mark.skipif(NODE is None, reason="no node on PATH")
 
 PRIORS = [
     ({"family": "exponential", "scale": 1}, scipy.stats.expon()),
@@ -34,33 +36,55 @@ PRIORS = [
     ({"family": "half-cauchy", "scale": 1}, scipy.stats.halfcauchy(scale=1)),
 ]
 
-RUN = """
+ANSWERS = """(text) => {
+  const counts = globalThis.fieldguideExplorer.counts;
+  const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value)
+    : typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+  return JSON.stringify(JSON.parse(text).map((job) => {
+    try {
+      return (BODY)(job);
+    } catch (error) {
+      if (!["Refused", "CountsError"].includes(error.name)) throw error;
+      return { ...error, refused: error.message };
+    }
+  }), plain);
+}"""
+LOAD = """
 const fs = require("fs"), vm = require("vm"), [folder, ...names] = process.argv.slice(1);
 for (const name of names) vm.runInThisContext(fs.readFileSync(`${folder}/${name}.js`, "utf8"));
-const counts = globalThis.fieldguideExplorer.counts;
-const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value)
-  : typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
-const answers = JSON.parse(fs.readFileSync(0, "utf8")).map((job) => {
-  try {
-    return (BODY)(job);
-  } catch (error) {
-    if (!["Refused", "CountsError"].includes(error.name)) throw error;
-    return { ...error, refused: error.message };
-  }
-});
-fs.writeSync(1, JSON.stringify(answers, plain));
+fs.writeSync(1, (ANSWERS)(fs.readFileSync(0, "utf8")));
 """
 
 
-def run(body: str, jobs: list) -> list:
-    """Values of a JavaScript function at each job, its scripts loaded as a page loads them."""
-    program = RUN.replace("BODY", body)
+def in_node(answers: str, jobs: str) -> str:
     done = subprocess.run(
-        [NODE, "-e", program, str(FOLDER), *SCRIPTS],
-        input=json.dumps(jobs), capture_output=True, text=True, timeout=300,
+        [NODE, "-e", LOAD.replace("ANSWERS", answers), str(FOLDER), *SCRIPTS],
+        input=jobs, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("node", marks=no_node), pytest.param("chromium", marks=needs_browser)],
+)
+def run(request, tmp_path_factory):
+    """Values of a JavaScript function at each job, there and in a page that is opened from a file."""
+
+    def with_answers(to):
+        return lambda body, jobs: json.loads(to(ANSWERS.replace("BODY", body), json.dumps(jobs)))
+
+    if request.param == "node":
+        yield with_answers(in_node)
+        return
+    page = tmp_path_factory.mktemp("counts") / "page.html"
+    tags = "".join(f'<script src="{(FOLDER / name).as_uri()}.js"></script>' for name in SCRIPTS)
+    page.write_text(f"<!doctype html><title>Counts</title>{tags}", encoding="utf-8")
+    tab = request.getfixturevalue("browser").new_page()
+    tab.goto(page.as_uri())
+    yield with_answers(tab.evaluate)
+    tab.close()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -77,7 +101,8 @@ def tables(count: int, seed: int = 17) -> list[tuple[np.ndarray, np.ndarray, int
     """Random tables of 3 to 500 groups of 0 to 100,000 trials, with none, all, and one prior of four."""
     rng, out = np.random.default_rng(seed), []
     for k in range(count):
-        groups = 500 if k % 10 == 0 else int(np.exp(rng.uniform(np.log(3), np.log(501))))
+        groups = int(np.exp(rng.uniform(np.log(3), np.log(20))))
+        groups = {0: 500, 10: 4 * groups, 20: 25 * groups, 30: 4 * groups}.get(k % 40, groups)
         most = [30, 300, 3, 100_000, 3000][rng.integers(5)]
         n = np.exp(rng.uniform(0, np.log(most), groups)).round().astype(int)
         n[rng.random(groups) < 0.05] = 1
@@ -120,11 +145,17 @@ def distances(found: dict, y, n, prior, alpha_prior=None) -> dict[str, float]:
     return {name: float(value) for name, value in far.items()}
 
 
-BATCHES = [pytest.param(k, marks=[] if k == 0 else pytest.mark.slow) for k in range(40)]
+BATCHES = [
+    pytest.param("node", 0, marks=no_node),
+    *(
+        pytest.param("chromium", k, marks=[needs_browser, *([pytest.mark.slow] if k else [])])
+        for k in range(40)
+    ),
+]
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-def test_agrees_with_the_exact_posterior_on_two_hundred_tables(batch):
+@pytest.mark.parametrize(("run", "batch"), BATCHES, indirect=["run"])
+def test_agrees_with_the_exact_posterior_on_two_hundred_tables(run, batch):
     some = tables(200)[5 * batch : 5 * batch + 5]
     jobs = [{"y": y.tolist(), "n": n.tolist(), "prior": PRIORS[k][0]} for y, n, k in some]
     for (y, n, k), found in zip(some, run(POSTERIOR, jobs), strict=True):
@@ -147,7 +178,7 @@ EXTREME = [
 ]
 
 
-def test_extreme_tables_and_priors():
+def test_extreme_tables_and_priors(run):
     jobs = [
         {"y": y, "n": n, "prior": PRIORS[k][0], "alpha": {"mean": mean, "sd": sd}}
         for y, n, k, (mean, sd) in EXTREME
@@ -157,7 +188,7 @@ def test_extreme_tables_and_priors():
         assert max(far.values()) < 1e-4, (y, n, far)
 
 
-def test_density_of_sigma_beside_its_prior():
+def test_density_of_sigma_beside_its_prior(run):
     x = np.linspace(0, 4, 41)
     jobs = [{"y": [30, 7, 2], "n": [117, 20, 2], "prior": p, "at": x.tolist()} for p, _ in PRIORS]
     for (_, prior), found in zip(PRIORS, run(POSTERIOR, jobs), strict=True):
@@ -179,7 +210,7 @@ def test_density_of_sigma_beside_its_prior():
         ({"y": [1], "n": [2], "alpha": {"mean": 0, "sd": 0}}, "Normal(0, 0)"),
     ],
 )
-def test_what_has_no_answer_is_refused_in_words(job, words):
+def test_what_has_no_answer_is_refused_in_words(run, job, words):
     (found,) = run(POSTERIOR, [job])
     assert words in found["refused"]
     assert found["refused"].endswith(".")
@@ -189,7 +220,7 @@ def test_what_has_no_answer_is_refused_in_words(job, words):
 # One spread after the other
 
 
-def test_pool_agrees_with_given_spread():
+def test_pool_agrees_with_given_spread(run):
     spreads = [1e-4, 0.01, 0.3, 1, 3, 30]
     sixty = np.arange(60)
     cases = [
@@ -219,7 +250,7 @@ def test_pool_agrees_with_given_spread():
         assert (high > known["mean"].values).all()
 
 
-def test_pooled_completely_and_mixed_over_sigma():
+def test_pooled_completely_and_mixed_over_sigma(run):
     body = """({y, n}) => {
       const at = counts.givenSpread(y, n), exact = counts.exactPosterior(y, n);
       const step = 0.02, sums = {weight: 0, mean: [0, 0, 0]};
@@ -261,7 +292,7 @@ GOOD = [
 ]
 
 
-def test_tables_are_read_as_the_package_reads_them(tmp_path):
+def test_tables_are_read_as_the_package_reads_them(run, tmp_path):
     jobs = [{"text": text, "options": {"file": "mine.csv"}} for text in GOOD]
     for text, found in zip(GOOD, run(READ, jobs), strict=True):
         file = tmp_path / "mine.csv"
@@ -273,7 +304,7 @@ def test_tables_are_read_as_the_package_reads_them(tmp_path):
         assert (found["path"] is None, found["notes"]) == (counts.path is None, list(counts.notes))
 
 
-def test_text_without_names_and_names_with_commas():
+def test_text_without_names_and_names_with_commas(run):
     texts = ["1,30,117\n2,7,20", "30 117\n7   20\n", "Dhaka\t30\t117", "30;117;Dhaka", "n,y\n2,1\n",
              'site,y,n\n"Dhaka, north",1,2\n"say ""hi""\nthere",0,3']  # fmt: skip
     one, two, three, four, five, six = run(READ, [{"text": text, "options": {}} for text in texts])
@@ -309,7 +340,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("name", ["mine.csv"])
-def test_refusals_are_those_of_the_package(tmp_path, monkeypatch, name):
+def test_refusals_are_those_of_the_package(run, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     found = run(READ, [{"text": text, "options": {"file": name}} for text in BAD])
     for text, mine in zip(BAD, found, strict=True):
@@ -320,7 +351,7 @@ def test_refusals_are_those_of_the_package(tmp_path, monkeypatch, name):
         assert mine["expected"]
 
 
-def test_refusals_name_row_value_and_what_was_expected():
+def test_refusals_name_row_value_and_what_was_expected(run):
     cases = [
         ("g;y;n\na;1;2\nb;0,5;2", 3, "0,5", "decimal comma"),
         ("g;y;n\na;1;2\n\nb;1;1 000", 4, "1 000", "separators of thousands"),
@@ -347,7 +378,7 @@ def test_refusals_name_row_value_and_what_was_expected():
         assert row is None or f"Row {row}" in mine["refused"]
 
 
-def test_rows_are_added_up_and_columns_chosen_when_asked():
+def test_rows_are_added_up_and_columns_chosen_when_asked(run):
     jobs = [
         {"text": "g,y,n\na,1,2\nb,0,3\na,1,3", "options": {"addUp": True}},
         {"text": "g,y\na,1\nb,0\na,0", "options": {"addUp": True}},
@@ -360,7 +391,7 @@ def test_rows_are_added_up_and_columns_chosen_when_asked():
     assert (chosen["successes"], chosen["trials"]) == ([2], [3])
 
 
-def test_files_that_are_no_text_are_refused(tmp_path, monkeypatch):
+def test_files_that_are_no_text_are_refused(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     contents = [
         b"PK\x03\x04rest",
@@ -379,7 +410,7 @@ def test_files_that_are_no_text_are_refused(tmp_path, monkeypatch):
     assert text == "é,1,2"
 
 
-def test_columns_have_the_names_that_the_package_knows():
+def test_columns_have_the_names_that_the_package_knows(run):
     (found,) = run("() => counts.columnNames", [0])
     assert found == NAMES
 
@@ -430,7 +461,7 @@ def reports() -> list[tuple[pd.DataFrame, int]]:
     ]
 
 
-def test_words_and_programs_are_those_of_the_package(tmp_path, monkeypatch):
+def test_words_and_programs_are_those_of_the_package(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     some = reports()
     jobs = [
@@ -483,7 +514,7 @@ def check_files(mine: dict, table: pd.DataFrame, theirs) -> None:
     assert (prior >= 0).all()
 
 
-def test_programs_of_a_pasted_table_read_the_file_that_the_page_saves():
+def test_programs_of_a_pasted_table_read_the_file_that_the_page_saves(run):
     table = pd.DataFrame({"g": range(70), "y": 1, "n": range(2, 72)})
     (mine,) = run(REPORT, [{"text": table.to_csv(index=False), "options": {}}])
     theirs = your_counts(table.astype({"g": str}))
@@ -497,7 +528,7 @@ def test_programs_of_a_pasted_table_read_the_file_that_the_page_saves():
         )
 
 
-def test_numbers_are_written_as_python_writes_them():
+def test_numbers_are_written_as_python_writes_them(run):
     rng = np.random.default_rng(1)
     values = [*(10 ** rng.uniform(-12, 12, 200)), 0.0625, 0.5, 1.5, 2.5, 0.125, 1e-5, 123456.5, 1e7, 1.0]
     body = """(x) => [counts.numbers.general(x, 4), counts.numbers.general(x, 12),
@@ -520,7 +551,14 @@ def test_numbers_are_written_as_python_writes_them():
     assert run(body, names) == [[repr(x), json.dumps(x)] for x in names]
 
 
-def test_all_scripts_of_the_explorer_are_small():
-    total = sum(len(gzip.compress(file.read_bytes())) for file in FOLDER.glob("*.js"))
-    assert total < 60_000
-    assert {f"{name}.js" for name in SCRIPTS} <= {file.name for file in FOLDER.glob("*.js")}
+def test_all_scripts_of_the_explorer_are_small(tmp_path):
+    """As a page loads them: without comments, compressed."""
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    write_scripts(tmp_path)
+    sizes = {
+        path.stem: len(gzip.compress(path.read_bytes()))
+        for path in tmp_path.glob("*.js")
+        if path.stem != "attempts"
+    }
+    assert sum(sizes.values()) < 60_000
+    assert {*SCRIPTS, "ui_counts"} <= sizes.keys()

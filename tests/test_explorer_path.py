@@ -143,7 +143,8 @@ def test_draws_are_counted_and_held_against_the_exact_share(tab, exact):
     said = ran(tab)
     count, acceptance, least, share, low, lowest = re.search(
         r"1000 transitions from this start: (\d+) divergent, mean acceptance ([\d.]+)\. "
-        r"No draw has a σ below ([\d.]+), where ([\d.]+)% of .* lowest 5% of σ \(below ([\d.]+)\) (lies none|lie [\d.]+%)",
+        r"No draw has a σ below ([\d.]+), where ([\d.]+)% of .* "
+        r"lowest 5% of σ \(below ([\d.]+)\) (lies none|lie [\d.]+%)",
         said,
     ).groups()
     assert 5 < int(count) < 200
