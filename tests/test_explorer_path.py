@@ -47,6 +47,7 @@ def ran(tab):
 
 
 def address(tab):
+    tab.wait_for_timeout(400)  # it changes at most three times in a second
     return tab.evaluate("location.hash.slice(1)")
 
 

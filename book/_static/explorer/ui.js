@@ -4,6 +4,7 @@
 ((explorer) => {
   const SVG = "http://www.w3.org/2000/svg";
   const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+  const PAUSE = 350; // milliseconds between two changes of the address: browsers allow about 100 in 30 s
   let ids = 0;
 
   function fill(element, attributes, children) {
@@ -255,14 +256,21 @@
     const root = h("div", { class: "fx", role: "group", "aria-label": element.dataset.title });
     const link = element.querySelector("a");
     const calls = [];
+    let [written, later] = [-Infinity, 0];
     const place = {
       root,
       width: () => Math.max(240, root.clientWidth),
       state: own && location.hash.includes("=") ? location.hash.slice(1) : element.dataset.state ?? "",
       onresize: (call) => calls.push(call),
       changed(text) {
-        if (own) history.replaceState(null, "", `${location.pathname}${location.search}${text ? `#${text}` : ""}`);
-        else if (link) link.hash = text;
+        clearTimeout(later);
+        const since = performance.now() - written;
+        if (since < PAUSE) later = setTimeout(place.changed, PAUSE - since, text);
+        else {
+          written = performance.now();
+          if (own) history.replaceState(null, "", `${location.pathname}${location.search}${text ? `#${text}` : ""}`);
+          else if (link) link.hash = text;
+        }
       },
     };
     element.querySelector(".explorer-still")?.setAttribute("hidden", "");

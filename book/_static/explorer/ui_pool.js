@@ -42,7 +42,7 @@
   const known = {};
 
   explorer.instrument("pool", (home) => {
-    let state = read(home.state), timer, move;
+    let state = read(home.state), move;
     const chosen = Object.keys(CHOICES).map((name) => [name, ui.choice({ label: LABELS[name], value: state[name],
       options: CHOICES[name].map((v) => [v, v]), oninput: (v) => go({ [name]: v }) })]);
     const slider = ui.slider({ label: "Spread σ", min: 0, max: MOST, step: "any", value: state.sigma, to: spread,
@@ -146,8 +146,7 @@
       Object.assign(state, now);
       if ("sigma" in now) move();
       else draw();
-      clearTimeout(timer); // browsers limit how often the address changes
-      timer = setTimeout(() => home.changed(ui.writeState(state, DEFAULTS)), 200);
+      home.changed(ui.writeState(state, DEFAULTS));
     }
 
     home.onresize(draw);
