@@ -4,8 +4,10 @@
 
 Prints milliseconds, the median of nine runs after two: a path of 60 steps with its stable steps (a frame
 has 16), 500 transitions of the centered and the non-centered form, the exact posterior, its contours
-at a new weight; and the size of the scripts, compressed. Either of the two is left out where it is not
-installed.
+at a new weight; in Chromium also how long the instrument for a reader's own counts takes for tables of
+500 groups, from reading the table to the last picture, the median of three: a reader should not wait
+for more than two seconds. And the size of the scripts, as a page loads them. Either of the two is left
+out where it is not installed.
 """
 
 from __future__ import annotations
@@ -17,8 +19,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
+from fieldguide.explorer import write_scripts
+
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorer"
-SCRIPTS = sorted(FOLDER.glob("*.js"))
+INSTRUMENTS = {"open", *(path.stem for path in FOLDER.glob("ui*.js"))}
+SCRIPTS = sorted(path for path in FOLDER.glob("*.js") if path.stem not in INSTRUMENTS)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 TIMES = """(e) => {
@@ -60,6 +67,43 @@ TIMES = """(e) => {
 }"""
 
 
+PAGE = """<!doctype html><title>Your counts</title>
+<div class="explorer" data-instrument="counts" data-title="Your counts" data-own></div>
+<script defer src="{folder}/open.js"></script>"""
+
+ANSWER = """(text) => new Promise((done) => {
+  const {counts} = fieldguideExplorer, read = counts.readCounts;
+  const box = document.querySelector("textarea");
+  let start = 0;
+  counts.readCounts = (...given) => {
+    start ||= performance.now();
+    return read(...given);
+  };
+  const drawn = () => document.querySelector(".fx-title").textContent.includes("in 500 groups")
+    && !document.querySelector(".fx-last").textContent;
+  const look = () => (start && drawn() ? done(performance.now() - start) : requestAnimationFrame(look));
+  box.value = text;
+  box.dispatchEvent(new InputEvent("input", {inputType: "insertFromPaste"}));
+  look();
+})"""
+
+
+def tables() -> dict[str, str]:
+    """Return tables of 500 groups as CSV: groups of different sizes, of a few trials, of many."""
+    rng = np.random.default_rng(500)
+    sizes = {
+        "few trials": rng.integers(1, 20, 500),
+        "mixed": np.exp(rng.uniform(0, np.log(2000), 500)).astype(int),
+        "many trials": rng.integers(20_000, 100_000, 500),
+    }
+    made = {}
+    for name, n in sizes.items():
+        y = rng.binomial(n, 1 / (1 + np.exp(-rng.normal(-1, 0.8, 500))))
+        rows = [f"g{j},{a},{b}" for j, (a, b) in enumerate(zip(y, n, strict=True))]
+        made[f"500, {name}"] = "\n".join(["group,successes,trials", *rows])
+    return made
+
+
 def in_node(node: str) -> list:
     """Return names and milliseconds, in Node."""
     paths = json.dumps([str(path) for path in SCRIPTS])
@@ -80,13 +124,26 @@ def in_browser(path: str) -> list:
         tab = browser.new_page()
         tab.goto(page.as_uri())
         times = tab.evaluate(f"() => ({TIMES})(fieldguideExplorer)")
+        page.write_text(PAGE.format(folder=FOLDER.as_uri()))
+        for name, text in tables().items():
+            taken = []
+            for _ in range(3):
+                tab.goto("about:blank")
+                tab.goto(page.as_uri())
+                tab.wait_for_selector("[data-opened]")
+                taken.append(tab.evaluate(ANSWER, text))
+            times.append([name, sorted(taken)[1]])
         browser.close()
     return times
 
 
 def main() -> None:
     """Print times and sizes."""
-    sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in SCRIPTS}
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+        write_scripts(Path(folder))
+        scripts = sorted(Path(folder).glob("*.js"))
+        sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in scripts}
     for name, size in sizes.items():
         print(f"{name:<20}{size:>8} bytes compressed")
     print(f"{'all':<20}{sum(sizes.values()):>8} bytes compressed")

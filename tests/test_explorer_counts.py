@@ -97,7 +97,7 @@ POSTERIOR = """({y, n, prior, alpha, at}) => {
 }"""
 
 
-def tables(count: int, seed: int = 17) -> list[tuple[np.ndarray, np.ndarray, int]]:
+def tables(count: int, seed: int = 18) -> list[tuple[np.ndarray, np.ndarray, int]]:
     """Random tables of 3 to 500 groups of 0 to 100,000 trials, with none, all, and one prior of four."""
     rng, out = np.random.default_rng(seed), []
     for k in range(count):

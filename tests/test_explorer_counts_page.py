@@ -1,6 +1,7 @@
 """The instrument for a reader's own counts, in Chromium, held to `fieldguide.your_counts`."""
 
 import csv
+import html
 import io
 import re
 from functools import cache
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from conftest import needs_browser
+from conftest import ROOT, needs_browser
 from explorer_page import opened, write_page
 from test_access import AXE, RUN_AXE
 from test_explorer_counts import same_words
@@ -29,6 +30,7 @@ PRIORS = {
     "half-cauchy": scipy.stats.halfcauchy(scale=0.25),
     "exponential": scipy.stats.expon(scale=0.25),
 }
+PAGE = ROOT / "book" / "explorer" / "counts.md"
 BOX = "Successes and trials, a row per group"
 WARDS = "ward,successes,trials\nnorth,3,40\nsouth,9,30\neast,1,2\nwest,0,8\n"
 
@@ -66,6 +68,8 @@ def settle(tab, words):
 
 
 def state_of(tab):
+    """What the address holds, which changes at most three times in a second."""
+    tab.wait_for_timeout(450)
     return {name: value[0] for name, value in parse_qs(tab.url.partition("#")[2]).items()}
 
 
@@ -474,4 +478,36 @@ def test_a_narrow_window_is_not_scrolled_sideways_and_a_wide_one_filled(browser,
     )
     first, second = (one.bounding_box() for one in tab.locator("svg[role=img]").all())
     assert second["x"] > first["x"] + first["width"]
+    tab.close()
+
+
+LINKS = re.findall(r'<a href="#([^"]+)">', PAGE.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_what_the_page_says_to_try_is_there(browser, pages, link):
+    state = html.unescape(link)
+    tab = opened(browser, pages["light"])
+    tab.evaluate("(state) => { location.hash = state; }", state)
+    given = {name: value[0] for name, value in parse_qs(state).items()}
+    tab.wait_for_function("document.querySelector('tbody').children.length > 0")
+    assert (
+        state_of(tab).items() <= ({"name": "district"} | given).items()
+    )  # what is left out is so anyway
+    names, reasons = (tab.locator(f"tbody {of}").all_inner_texts() for of in ("th", "td:last-child"))
+    rows = dict(zip(names, reasons, strict=True))
+    dots = {name for name, why in rows.items() if why.startswith("●")}
+    if given.get("prior") == "half-normal":
+        assert dots == {"1", "2", "3"}
+    elif given.get("prior") == "half-cauchy":
+        ends = re.search(r"district 3 moves most, from (.*) to (.*)\.$", tab.inner_text(".fx-compared"))
+        assert float(ends[1]) + 0.1 < float(ends[2])
+    elif given["name"] == "district":
+        assert dots == set()
+    else:
+        assert dots == {"D", "G"}
+        drawn = tab.locator("svg[role=img]").first.locator("g.fx-axes text").all_text_contents()
+        order = [word for word in drawn if word in rows]
+        assert 0 < order.index("D") < len(order) - 1
+    assert tab.trouble == []
     tab.close()
