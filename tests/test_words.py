@@ -593,7 +593,7 @@ def settled(text: str) -> str:
     text = re.sub(r"\[[^\]]*\]\([^)\s]*\.ipynb#[^)\s]*\)", "", text)  # a section, an exercise
     text = re.sub(r"^(?:\| \d+ to \d+ |(#+ .*) \(\d+ minutes\)$)", r"\1", text, flags=re.M)  # a plan
     text = re.sub(r"^(\| Together) (\| \d+ of \d+ )+", r"\1 ", text, flags=re.M)  # points
-    text = re.sub(r"\]\([^)\s]*\)", "]", text)
+    text = re.sub(r"\]\([^)\s]*( \"[^\"]*\")?\)", "]", text)  # the setting of an instrument
     text = re.sub(r"\{numref\}`[^`]*`|`(?:tcp|http)[^`]*`|\d{2}_\w+|\b[0-9a-f]{64}\b", "", text)
     for equation in equations(text):
         if distributions(equation):
