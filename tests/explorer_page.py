@@ -5,7 +5,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-from fieldguide.explorer import attempts_script
+from fieldguide.explorer import write_scripts
 
 STATIC = ROOT / "book" / "_static"
 PAGE = """<!doctype html>
@@ -28,7 +28,7 @@ def write_page(folder: Path, name: str, theme: str = "light") -> Path:
     static = folder / "static"
     if not static.is_dir():
         shutil.copytree(STATIC, static)
-        (static / "explorer" / "attempts.js").write_text(attempts_script(), encoding="utf-8")
+        write_scripts(static / "explorer")
     page = static / f"{name}_{theme}.html"
     paper = "#ffffff" if theme == "light" else "#14181e"
     page.write_text(PAGE.format(name=name, theme=theme, paper=paper), encoding="utf-8")

@@ -14,6 +14,7 @@ from conftest import BROWSER, ROOT
 from pytensor.scalar.basic import autocast_float_as
 from scipy.special import expit, log_expit, logsumexp
 
+from fieldguide.explorer import write_scripts
 from fieldguide.fits import sample_seeds
 from fieldguide.models import centering_weights, varying_intercept_model
 from fieldguide.nuts import RULES, NoUTurn
@@ -67,8 +68,12 @@ def run(request, tmp_path_factory):
     if request.param == "node":
         yield in_node
         return
-    page = tmp_path_factory.mktemp("explorer") / "page.html"
-    tags = "".join(f'<script src="{path.as_uri()}"></script>' for path in SCRIPTS)
+    folder = tmp_path_factory.mktemp("explorer")
+    for path in SCRIPTS:
+        shutil.copy(path, folder)
+    write_scripts(folder)  # as the built site has them
+    page = folder / "page.html"
+    tags = "".join(f'<script src="{path.name}"></script>' for path in SCRIPTS)
     page.write_text(f"<!doctype html><title>Explorer</title>{tags}", encoding="utf-8")
     tab = request.getfixturevalue("browser").new_page()
     tab.goto(page.as_uri())

@@ -30,8 +30,13 @@ DIGITS = 4
 """Of steps and metrics those that matter, of positions those behind the point."""
 
 
-def attempts_script() -> str:
+def attempts_script(chains: int | None = None) -> str:
     """Return the script that hands the explorer the attempts of the book and the survey's counts.
+
+    Parameters
+    ----------
+    chains : int, optional
+        How many chains of each attempt it holds; all by default.
 
     Returns
     -------
@@ -45,7 +50,7 @@ def attempts_script() -> str:
     mean, sd = _parameters(alpha_bar)
     attempts = _counts(counts) | {
         "alphaPrior": {"mean": mean, "sd": sd},
-        "attempts": [_attempt(part) for _, part in table.groupby("attempt", sort=False)],
+        "attempts": [_attempt(part, chains) for _, part in table.groupby("attempt", sort=False)],
     }
     given = {"attempts": attempts, "survey": _counts(count_by_district(load_bangladesh()))}
     lines = ["globalThis.fieldguideExplorer ??= {};"]
@@ -65,14 +70,15 @@ def _counts(counts: pd.DataFrame) -> dict[str, Any]:
 
 def write_scripts(folder: Path) -> None:
     """Write what a built page loads of the explorer: its scripts without comments, and the attempts."""
-    import rjsmin
+    from minify_html import minify
 
-    (folder / "attempts.js").write_text(attempts_script(), encoding="utf-8")
+    (folder / "attempts.js").write_text(attempts_script(chains=1), encoding="utf-8")
     for path in folder.glob("*.js"):
-        path.write_text(rjsmin.jsmin(path.read_text(encoding="utf-8")), encoding="utf-8")
+        page = minify(f"<script>{path.read_text(encoding='utf-8')}</script>", minify_js=True)
+        path.write_text(page.removeprefix("<script>").removesuffix("</script>"), encoding="utf-8")
 
 
-def _attempt(chains: pd.DataFrame) -> dict[str, Any]:
+def _attempt(chains: pd.DataFrame, kept: int | None) -> dict[str, Any]:
     """One attempt, from the rows of its chains."""
     same = chains.iloc[0]
     return {
@@ -89,7 +95,7 @@ def _attempt(chains: pd.DataFrame) -> dict[str, Any]:
                 "scale": [_significant(value) for value in chain.filter(regex=r"^scale_\d+$")],
                 "position": [round(v, DIGITS) for v in chain.filter(regex=r"^position_\d+$")],
             }
-            for _, chain in chains.sort_values("chain").iterrows()
+            for _, chain in chains.sort_values("chain").iloc[:kept].iterrows()
         ],
     }
 

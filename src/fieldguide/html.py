@@ -59,6 +59,12 @@ MENDED = (
         'scrollTo(0,0);const m=document.getElementById("main-content");m.tabIndex=-1,'
         "m.focus({preventScroll:!0})",
     ),
+    # A link to a setting of the explorer is none to a place on the page, and no selector.
+    (
+        "scripts/bootstrap.js",
+        "we.findOne(decodeURI(e.hash),this._element)",
+        "document.getElementById(decodeURI(e.hash.slice(1)))",
+    ),
     # What scrolls can be reached with the keyboard, but for equations.
     (
         "scripts/pydata-sphinx-theme.js",
