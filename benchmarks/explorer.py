@@ -4,10 +4,11 @@
 
 Prints milliseconds, the median of nine runs after two: a path of 60 steps with its stable steps (a frame
 has 16), 500 transitions of the centered and the non-centered form, the exact posterior, its contours
-at a new weight; in Chromium also how long the instrument for a reader's own counts takes for tables of
-500 groups, from reading the table to the last picture, the median of three: a reader should not wait
-for more than two seconds. And the size of the scripts, as a page loads them. Either of the two is left
-out where it is not installed.
+at a new weight; in Chromium also a move of the path's slider with all that is drawn anew, the frames in
+a second of a path that is watched, and how long the instrument for a reader's own counts takes for
+tables of 500 groups, from reading the table to the last picture, the median of three: a reader should
+not wait for more than two seconds. And the size of the scripts, as a page loads them. Node and Chromium
+are left out where they are not installed.
 """
 
 from __future__ import annotations
@@ -67,9 +68,36 @@ TIMES = """(e) => {
 }"""
 
 
-PAGE = """<!doctype html><title>Your counts</title>
-<div class="explorer" data-instrument="counts" data-title="Your counts" data-own></div>
-<script defer src="{folder}/open.js"></script>"""
+PAGE = """<!doctype html><title>Explorer</title>
+<div class="explorer" data-instrument="{name}" data-title="{name}" data-own></div>
+<script defer src="open.js"></script>"""
+
+MOVES = """async () => {
+  const next = () => new Promise(requestAnimationFrame);
+  const slider = [...document.querySelectorAll(".fx-slider")].find((one) =>
+    one.textContent.includes("Step size")).querySelector("input");
+  const button = (words) => [...document.querySelectorAll("button")].find((one) =>
+    one.textContent.includes(words));
+  const moves = [];
+  for (let k = 0; k < 120; k++) {
+    slider.value = -3 + 0.02 * k;
+    const start = performance.now();
+    slider.dispatchEvent(new Event("input"));
+    moves.push(performance.now() - start);
+    await next();
+  }
+  button("Watch").click();
+  await next();
+  const begun = performance.now();
+  for (let k = 0; k < 60; k++) await next();
+  const frames = 60000 / (performance.now() - begun);
+  const start = performance.now();
+  button("Run 500").click();
+  const run = performance.now() - start;
+  moves.sort((a, b) => a - b);
+  return {frames, results: [["a move, drawn", moves[60]], ["slowest of 120", moves[119]],
+    ["run 500, drawn", run]]};
+}"""
 
 ANSWER = """(text) => new Promise((done) => {
   const {counts} = fieldguideExplorer, read = counts.readCounts;
@@ -118,13 +146,23 @@ def in_browser(path: str) -> list:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+        write_scripts(Path(folder))
         page = Path(folder) / "page.html"
-        page.write_text("".join(f'<script src="{script.as_uri()}"></script>' for script in SCRIPTS))
+        page.write_text("".join(f'<script src="{script.name}"></script>' for script in SCRIPTS))
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         tab = browser.new_page()
         tab.goto(page.as_uri())
         times = tab.evaluate(f"() => ({TIMES})(fieldguideExplorer)")
-        page.write_text(PAGE.format(folder=FOLDER.as_uri()))
+        page = Path(folder) / "path.html"
+        page.write_text(PAGE.format(name="path"))
+        tab.goto(page.as_uri() + "#steps=60")
+        tab.wait_for_selector("[data-opened]")
+        moved = tab.evaluate(MOVES)
+        times += moved["results"]
+        print(f"Chromium  a path is watched at {moved['frames']:.0f} frames a second")
+        page = Path(folder) / "counts.html"
+        page.write_text(PAGE.format(name="counts"))
         for name, text in tables().items():
             taken = []
             for _ in range(3):
