@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -705,3 +706,18 @@ def test_ten_thousand_groups_take_less_than_two_gigabytes(tmp_path):
 
 def test_the_name_is_at_hand():
     assert fg.your_counts is your_counts
+
+
+def test_the_prior_speaks_where_sigma_is_as_wide_and_has_not_moved():
+    """A posterior as wide as the prior may lie elsewhere."""
+
+    def spread(successes, trials):
+        report = your_counts(pd.DataFrame({"successes": successes, "trials": trials}))
+        share = int(re.search(r"(\d+)% of the prior", report.findings[0]).group(1))
+        return share, "prior that speaks" in report.findings[0]
+
+    few, speaks = spread([1, 0], [2, 1])
+    many, moved = spread([30, 7, 20], [117, 20, 20])
+    assert min(few, many) > 80
+    assert speaks
+    assert not moved

@@ -92,3 +92,18 @@ def test_where_a_script_is_missing_the_picture_stays_and_says_so(server, browser
     assert "ui_path.js could not be loaded" in tab.locator(".explorer-failed").inner_text()
     assert tab.locator(".explorer-still img").is_visible()
     tab.close()
+
+
+@needs_browser
+def test_a_link_to_a_setting_brings_the_instrument_into_view(server, browser):
+    tab = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    tab.goto(server + "book/explorer/path.html")
+    tab.wait_for_selector(".explorer[data-opened]")
+    words = tab.locator(".fx-verdict").first
+    before = words.inner_text()
+    tab.locator("a[href^='#step=']").click()
+    tab.wait_for_function("document.querySelector('.fx').getBoundingClientRect().top.toFixed() < 200")
+    picture = tab.locator(".fx svg").first.bounding_box()
+    assert 0 < picture["y"] < 700
+    assert words.inner_text() != before
+    tab.close()

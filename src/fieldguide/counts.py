@@ -523,7 +523,7 @@ class YourCounts:
             f"{digits(row['prior high'])}."
         )
         narrower = (row["high"] - row["low"]) / (row["prior high"] - row["prior low"])
-        if narrower > 0.8:
+        if narrower > 0.8 and row["low"] < self.sigma_prior.ppf(0.2):  # neither narrower nor elsewhere
             return f"{text} That is {narrower:.0%} of the prior's width: it is the prior that speaks."
         return f"{text} That is {narrower:.0%} of the prior's width."
 

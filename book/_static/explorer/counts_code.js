@@ -66,7 +66,7 @@
       '    alpha = pm.Normal("alpha", alpha_bar, sigma, dims="group")\n',
     ],
     "non-centered": [
-      "# Non-centered: the other groups say more of every group than its own counts do.\n",
+      "# Non-centered: the form for groups that know little, and for a sigma that may be small.\n",
       '    z = pm.Normal("z", 0, 1, dims="group")\n' +
       '    alpha = pm.Deterministic("alpha", alpha_bar + sigma * z, dims="group")\n',
     ],

@@ -106,10 +106,11 @@
     function spread() {
       const { low, median, high, priorLow, priorHigh } = population.sigma;
       const narrower = (high - low) / (priorHigh - priorLow);
+      const alike = narrower > 0.8 && low < sigmaPrior.quantile(0.2); // neither narrower nor elsewhere
       return `The groups' log odds differ by an sd (sigma) of ${digits(median)}, with an ${percent(prob)} ` +
         `interval from ${digits(low)} to ${digits(high)}; before the counts, under ${priorName(sigmaPrior)}, it ` +
         `went from ${digits(priorLow)} to ${digits(priorHigh)}. That is ${percent(narrower)} of the prior's ` +
-        `width${narrower > 0.8 ? ": it is the prior that speaks." : "."}`;
+        `width${alike ? ": it is the prior that speaks." : "."}`;
     }
 
     function typical() {

@@ -284,7 +284,9 @@
     }).observe(root);
     if (own) {
       addEventListener("hashchange", () => {
-        if (location.hash.includes("=")) made.set(location.hash.slice(1));
+        if (!location.hash.includes("=")) return;
+        made.set(location.hash.slice(1));
+        root.scrollIntoView({ behavior: STILL.matches ? "instant" : "smooth" }); // the link may stand far below
       });
     }
     element.setAttribute("data-opened", "");

@@ -138,11 +138,10 @@
     const verdict = h("p", { class: "fx-verdict" });
     const ran = h("p", { class: "fx-verdict fx-ran" });
     const panels = [
-      ["effect", "As the model means it: the district’s effect"], ["z", "In units of σ: z = (effect − mean) / σ"],
-      ["error", "Energy error along the path"],
-    ].map(([name, title]) => h("figure", { class: `fx-panel fx-at-${name}` }, h("figcaption", {}, title)));
+      ["effect", "The district’s effect"], ["z", "z = (effect − mean) / σ"], ["error", "Energy error along the path"],
+    ].map(([name, title]) => h("figure", { class: `fx-panel fx-at-${name}` }, h("figcaption", {}, title, h("span", {}))));
     const legend = h("p", { class: "fx-hint fx-legend" }, "Lines: 20, 50, 80 and 95% of the exact posterior. Ring: start, drag it or tap "
-      + "elsewhere. Bars through the start’s σ: where the district is known to lie (grey, ± one sd) and, below it, one step "
+      + "elsewhere. Dots and crosses of a run: draws; a cross was kept of a path that diverged, maybe far from where it broke. Bars through the start’s σ: where the district is known to lie (grey, ± one sd) and, below it, one step "
       + "(coloured); a step longer than the grey bar cannot stay. Tinted steps are longer than the longest stable one.");
     place.root.classList.add("fx-path");
     place.root.append(
@@ -281,6 +280,9 @@
       const upTo = Math.min(shown, now.points.length - 1);
       const done = upTo >= now.points.length - 1;
       place.root.style.setProperty("--fx-path", color());
+      panels.forEach((panel, k) => {
+        panel.querySelector("span").textContent = state.form === k && k < 2 ? ": here the sampler moves" : "";
+      });
       drawn.slice(0, 2).forEach((at, k) => {
         at.xRange = k ? Z : now.land.range;
         at.yRange = SIGMA.map(Math.log);
@@ -321,7 +323,9 @@
       const mark = (crosses) => (chain?.positions ?? []).map((q, i) => {
         if (chain.diverged[i] !== crosses) return "";
         const effect = explorer.effects(now.model, q)[now.j];
-        const [x, y] = [at.x(k ? (effect - q[0]) / Math.exp(q[1]) : effect).toFixed(1), at.y(q[1]).toFixed(1)];
+        const value = k ? (effect - q[0]) / Math.exp(q[1]) : effect;
+        const inside = (v, [low, high]) => (crosses ? Math.max(low, Math.min(high, v)) : v); // at the edge, if beyond
+        const [x, y] = [at.x(inside(value, at.xRange)).toFixed(1), at.y(inside(q[1], at.yRange)).toFixed(1)];
         return crosses ? `M${x - 3} ${y - 3}l6 6m0 -6l-6 6` : `M${x} ${y}h0`;
       }).join("");
       at.layer("draws").replaceChildren(s("path", { class: "fx-draw", d: mark(false) }), s("path", { class: "fx-divergent", d: mark(true) }));
@@ -409,6 +413,7 @@
         return;
       }
       let begun = null;
+      verdict.textContent = "The path is being drawn …";
       const tick = (time) => {
         begun ??= time;
         shown = (time - begun) / PACE;

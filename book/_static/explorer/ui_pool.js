@@ -77,15 +77,15 @@
         (known[state.set + state.prior] ??= modelOf(state));
       const few = own.length < 9, third = district.indexOf("3"), by = state.order === "own share" ? own : trials;
       const order = [...district.keys()].sort((a, b) => by[b] - by[a]);
-      const named = few ? order : [third];
+      const named = few ? order : [third], told = few ? order : [...new Set([order[0], third, order.at(-1)])];
 
-      const [rates, path] = picture(figures[0], "Circle: own share. Dot, bar: mean, 89% interval. Line: mean " +
-        `of all.${few ? " Below: averaged over σ's posterior." : ""}`, {
+      const [rates, path] = picture(figures[0], "Circle: own share. Dot, bar: mean, 89% interval. Line: a " +
+        `typical district.${few ? " Thin, below each: averaged over σ's posterior." : ""}`, {
         height: few ? 280 : 500, left: 76, class: few && "fx-pool-few",
         x: { range: [-0.03, 1.03], label: "share using contraception",
           ticks: [0, 0.25, 0.5, 0.75, 1].map((v) => [v, percent(v)]) },
         y: { range: [order.length - 0.5, -0.5], label: "district (women)",
-          ticks: named.map((j) => [order.indexOf(j), `${district[j]} (${trials[j]})`]) } });
+          ticks: told.map((j) => [order.indexOf(j), `${district[j]} (${trials[j]})`]) } });
       const each = (of) => order.map((j, row) => of(j, rates.y(row))).join("");
       const dots = (at, down = 0) => each((j, y) => `M${rates.x(at[j])} ${y + down}h0`);
       const bars = (ends, down = 0) => each((j, y) =>
